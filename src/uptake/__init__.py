@@ -1,0 +1,34 @@
+"""PET and PET/CT: scanner data in; trustworthy SUV, lesions, numbers, pictures and reports out.
+
+Research use only; not a medical device. Public names are attached lazily: importing `uptake` loads neither torch nor a
+file format.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+RESEARCH_USE_ONLY = "Research use only. Not a medical device; not for diagnosis or treatment decisions."
+
+_WHERE = {
+    "Case": "uptake.cases",
+    "Volume": "uptake.geometry.volume",
+    "read": "uptake.io.read",
+}
+
+__all__ = ["RESEARCH_USE_ONLY", "__version__", *sorted(_WHERE)]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        value = getattr(importlib.import_module(_WHERE[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'uptake' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,167 @@
+"""The records that travel along the road, one for each stage. Frozen; arrays only, no tensors, no behaviour.
+
+``Case -> HarmonisedCase + Trace -> Prediction (model grid) -> Restored (source grid)``
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from uptake.core.errors import GeometryError, InputError
+from uptake.core.types import Affine, Channels, Shape3, Vector3
+from uptake.geometry.grid import require_same_grid
+from uptake.geometry.orientation import AxisChange
+from uptake.geometry.volume import Volume
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One input file or folder: its role ("pet", "ct", ...), its path as the user gave it, its SHA-256."""
+
+    role: str
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One examination as it was read.
+
+    Attributes
+    ----------
+    id : str
+        Name of the case: a folder or file name, never a patient's name.
+    pet : Volume
+        SUV (body weight), g/mL, float32.
+    ct : Volume or None
+        HU, float32, on its own grid or on that of the PET.
+    lesions, organs : Volume or None
+        Reference label maps on the PET grid, where they came with the case.
+    sources : tuple of SourceFile
+    warnings : tuple of str
+        Everything that was noticed or repaired while reading, in plain words, for the report.
+    acquisition : mapping
+        What the headers say about tracer, dose, times and scanner, with the SUV factor and how it was found. Plain
+        JSON values.
+    """
+
+    id: str
+    pet: Volume
+    ct: Volume | None = None
+    lesions: Volume | None = None
+    organs: Volume | None = None
+    sources: tuple[SourceFile, ...] = ()
+    warnings: tuple[str, ...] = ()
+    acquisition: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.id:
+            raise InputError("a case needs a name.")
+        for role in ("lesions", "organs"):
+            labels = getattr(self, role)
+            if labels is not None:
+                require_same_grid(self.pet, labels, names=(f"{self.id}: the PET", f"the {role} mask"))
+
+
+@dataclass(frozen=True)
+class Crop:
+    """Keep voxels ``lower <= index < upper`` of a grid of shape `before` (model axis order)."""
+
+    before: Shape3
+    lower: Shape3
+    upper: Shape3
+
+
+@dataclass(frozen=True)
+class Resample:
+    """Interpolate from `before` to `after` voxels along each axis, outer edges kept (model axis order)."""
+
+    before: Shape3
+    after: Shape3
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """How a case came from its source grid to the model's, step by step, so that `restore` can walk it back.
+
+    Attributes
+    ----------
+    source_shape, source_affine
+        Of the PET grid the results return to.
+    axes : AxisChange
+        Into the model's orientation and axis order; applied first.
+    crop : Crop
+        Applied second.
+    resample : Resample
+        Applied last.
+    spacing_mm : tuple of float
+        Voxel size on the model grid, model axis order.
+    frame_of_reference : str or None
+    """
+
+    source_shape: Shape3
+    source_affine: Affine
+    axes: AxisChange
+    crop: Crop
+    resample: Resample
+    spacing_mm: Vector3
+    frame_of_reference: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class HarmonisedCase:
+    """A case on the model's grid, normalised.
+
+    Attributes
+    ----------
+    id : str
+    channels : array (c, z, y, x) float32
+        Normalised input in the card's channel order. A modality that is absent is filled with the normalised value of
+        its `absent` level and named in `absent`.
+    labels : array (z, y, x) uint8 or None
+        Reference labels on the model grid.
+    body : array (z, y, x) bool
+        Where there is anything but air; windows without any of it need no network.
+    absent : tuple of str
+        Names of channels that were filled.
+    """
+
+    id: str
+    channels: Channels
+    labels: npt.NDArray[np.uint8] | None
+    body: npt.NDArray[np.bool_]
+    absent: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.channels.ndim != 4 or self.channels.shape[1:] != self.body.shape:
+            raise GeometryError(f"{self.id}: channels {self.channels.shape} and body {self.body.shape} do not fit.")
+        if self.labels is not None and self.labels.shape != self.body.shape:
+            raise GeometryError(f"{self.id}: labels {self.labels.shape} and channels {self.channels.shape} do not fit.")
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Network output on the model grid.
+
+    Attributes
+    ----------
+    logits : array (c, z, y, x) float32
+        One channel per label, before softmax.
+    windows_run, windows_skipped : int
+        Sliding-window positions that were evaluated and that were pure air.
+    """
+
+    logits: npt.NDArray[np.float32]
+    windows_run: int
+    windows_skipped: int
+
+
+@dataclass(frozen=True, eq=False)
+class Restored:
+    """Labels back on the source grid."""
+
+    labels: Volume

@@ -1,0 +1,1 @@
+"""Errors, units and array conventions that every other room relies on."""

@@ -1,0 +1,1 @@
+"""Physics of the measurement: decay, radionuclides, SUV. Plain numbers in, plain numbers out."""
