@@ -4,7 +4,8 @@ World coordinates are RAS+ millimetres: x grows to the patient's right, y to the
 """
 
 from uptake.geometry.grid import Grid, corner_distance_mm, overlap_fraction, require_same_grid, same_grid
-from uptake.geometry.orientation import AxisChange, axis_change, orientation_code, reorient
+from uptake.geometry.affine import orientation_code
+from uptake.geometry.orientation import AxisChange, axis_change, reorient
 from uptake.geometry.volume import Volume
 
 __all__ = [

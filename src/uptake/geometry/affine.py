@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
 
 from uptake.core.errors import GeometryError
 from uptake.core.types import Affine, FloatArray
+
+AXIS_POSITIVE = "RAS"
+AXIS_NEGATIVE = "LPI"
 
 SHEAR_TOLERANCE = 1.0e-2
 """Largest deviation of the direction cosines from an orthonormal matrix that `orthonormalised` repairs.
@@ -97,3 +102,16 @@ def orthonormalised(affine: Affine, *, tolerance: float = SHEAR_TOLERANCE, name:
         )
     u, _, vt = np.linalg.svd(direction(affine))
     return compose(spacing_mm(affine), u @ vt, affine[:3, 3]), moved
+
+
+def orientation_code(affine: Affine) -> str:
+    """Return three letters naming the world direction that each array axis comes closest to, e.g. "LPS".
+
+    The letter names where the axis points *to* (nibabel's convention). For an oblique grid the assignment that
+    maximises the product of the direction cosines is taken, so that each of the three world axes is used once.
+    """
+    cosines = direction(affine)
+    best = max(permutations(range(3)), key=lambda order: float(np.prod([abs(cosines[w, a]) for a, w in enumerate(order)])))
+    return "".join(
+        (AXIS_POSITIVE if cosines[world, axis] > 0 else AXIS_NEGATIVE)[world] for axis, world in enumerate(best)
+    )

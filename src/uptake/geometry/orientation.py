@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -11,28 +10,12 @@ import numpy.typing as npt
 
 from uptake.core.errors import GeometryError
 from uptake.core.types import Affine
-from uptake.geometry import affine as affines
+from uptake.geometry.affine import AXIS_NEGATIVE, AXIS_POSITIVE, orientation_code
 from uptake.geometry.volume import Volume
 
 RAS = "RAS"
 LPS = "LPS"
 LAS = "LAS"
-_POSITIVE = "RAS"
-_NEGATIVE = "LPI"
-
-
-def orientation_code(affine: Affine) -> str:
-    """Return three letters naming the world direction that each array axis comes closest to, e.g. "LPS".
-
-    The letter names where the axis points *to* (nibabel's convention). For an oblique grid the assignment that
-    maximises the product of the direction cosines is taken, so that each of the three world axes is used once.
-    """
-    cosines = affines.direction(affine)
-    best = max(permutations(range(3)), key=lambda order: float(np.prod([abs(cosines[w, a]) for a, w in enumerate(order)])))
-    return "".join(
-        (_POSITIVE if cosines[world, axis] > 0 else _NEGATIVE)[world] for axis, world in enumerate(best)
-    )
-
 
 @dataclass(frozen=True)
 class AxisChange:
@@ -109,6 +92,6 @@ def reorient(volume: Volume, code: str) -> Volume:
 
 def _world_axis(letter: str) -> int:
     for axis in range(3):
-        if letter in (_POSITIVE[axis], _NEGATIVE[axis]):
+        if letter in (AXIS_POSITIVE[axis], AXIS_NEGATIVE[axis]):
             return axis
     return -1

@@ -69,9 +69,7 @@ class Volume:
     @property
     def orientation(self) -> str:
         """Three letters such as "LPS": where each array axis points to."""
-        from uptake.geometry.orientation import orientation_code
-
-        return orientation_code(self.affine)
+        return affines.orientation_code(self.affine)
 
     @property
     def voxel_volume_ml(self) -> float:
