@@ -1,0 +1,34 @@
+"""The box that holds everything but empty voxels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from uptake.cases import Crop
+
+
+def crop_to_nonzero(images: Sequence[npt.NDArray[Any]]) -> Crop:
+    """Return the smallest box outside of which every image is exactly zero.
+
+    Published LesionTracer preprocessing (nnU-Net): a voxel counts if any channel differs from zero. With CT air at
+    -1024 the box is nearly always the whole image; PET without CT loses its empty rim. An image of zeros only keeps
+    everything.
+    """
+    shape = images[0].shape
+    lower, upper = [], []
+    for axis in range(3):
+        others = tuple(a for a in range(3) if a != axis)
+        filled = np.flatnonzero(np.any([np.any(image != 0, axis=others) for image in images], axis=0))
+        lower.append(int(filled[0]) if filled.size else 0)
+        upper.append(int(filled[-1]) + 1 if filled.size else shape[axis])
+    return Crop((shape[0], shape[1], shape[2]), (lower[0], lower[1], lower[2]), (upper[0], upper[1], upper[2]))
+
+
+def box(crop: Crop) -> tuple[slice, slice, slice]:
+    """Return the crop as slices."""
+    a, b, c = (slice(low, high) for low, high in zip(crop.lower, crop.upper, strict=True))
+    return a, b, c

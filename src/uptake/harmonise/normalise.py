@@ -1,0 +1,77 @@
+"""Intensity normalisation by name. PET is not CT: each channel says which rule it follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from uptake.core.errors import UsageError
+from uptake.core.types import Image
+
+Float32 = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class ChannelRule:
+    """How one channel is normalised.
+
+    Attributes
+    ----------
+    name : str
+        "ct" (HU) or "pet" (SUV).
+    scheme : str
+        A key of `SCHEMES`.
+    lower, upper : float
+        Clip limits in HU or SUV (the 0.5 and 99.5 percentiles inside the lesions of the training cases).
+    mean, std : float
+        Location and scale: of the clipped values for "clip_zscore" and "zscore", of asinh(SUV) for "asinh".
+    """
+
+    name: str
+    scheme: str
+    lower: float
+    upper: float
+    mean: float
+    std: float
+
+    def __post_init__(self) -> None:
+        if self.scheme not in SCHEMES:
+            raise UsageError(f"{self.scheme!r} is no normalisation; known are {', '.join(sorted(SCHEMES))}.")
+
+
+def normalise(array: Image, rule: ChannelRule) -> Float32:
+    """Return the normalised image, float32, dimensionless, same shape; the input is not changed."""
+    return SCHEMES[rule.scheme](np.asarray(array, dtype=np.float32), rule)
+
+
+def clip_zscore(array: Float32, rule: ChannelRule) -> Float32:
+    """Return ``(clip(x, lower, upper) - mean) / std``: LesionTracer's rule for both channels (nnU-Net "CT").
+
+    With LesionTracer's PET constants everything below SUV 1.04 becomes one value and everything above 51 another.
+    """
+    return np.asarray((np.clip(array, rule.lower, rule.upper) - rule.mean) / max(rule.std, 1e-8), dtype=np.float32)
+
+
+def zscore(array: Float32, rule: ChannelRule) -> Float32:
+    """Return ``(x - mean(x)) / std(x)`` of this very image: nnU-Net's rule for any channel not called CT."""
+    return np.asarray((array - array.mean()) / max(float(array.std()), 1e-8), dtype=np.float32)
+
+
+def asinh(array: Float32, rule: ChannelRule) -> Float32:
+    """Return ``(asinh(x) - mean) / std``: linear below SUV 1, logarithmic above, no clipping, absolute scale kept.
+
+    The faint uptake that `clip_zscore` cuts off stays visible, and a bladder of SUV 60 lies only 1.9 above a lesion
+    of SUV 9 before scaling.
+    """
+    return np.asarray((np.arcsinh(array) - rule.mean) / max(rule.std, 1e-8), dtype=np.float32)
+
+
+SCHEMES: dict[str, Callable[[Float32, ChannelRule], Float32]] = {
+    "clip_zscore": clip_zscore,
+    "zscore": zscore,
+    "asinh": asinh,
+}
+"""Name -> rule."""

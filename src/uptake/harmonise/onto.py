@@ -1,0 +1,97 @@
+"""`harmonise`: one case onto the model's grid, with the record of how it came there."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from uptake.cases import Case, HarmonisedCase, Resample, Trace
+from uptake.core.errors import ModelError
+from uptake.core.types import Shape3
+from uptake.geometry.affine import spacing_mm
+from uptake.geometry.orientation import axis_change
+from uptake.harmonise.crop import box, crop_to_nonzero
+from uptake.harmonise.normalise import normalise
+from uptake.harmonise.plan import Plan, channel_on_pet_grid
+from uptake.harmonise.resample import labels_resized, resized
+
+BODY_HU = -500.0
+"""CT above this is body (or table), below it air or lung; the lung is found by its PET or by what surrounds it."""
+
+BODY_SUV = 0.1
+"""PET above this is body: fat shows 0.2 to 0.4, air around the patient nothing but noise."""
+
+ABSENT = 0.0
+"""Normalised value of a channel that is not there; channel dropout in training writes the same."""
+
+
+def harmonise(case: Case, plan: Plan) -> tuple[HarmonisedCase, Trace]:
+    """Return the case on the model's grid and the trace that `restore` walks back.
+
+    Order of steps, as published for LesionTracer: CT to the PET grid; axes into the model's orientation; crop to
+    non-zero; normalise; resample (cubic). Labels follow by their linear indicators.
+
+    Parameters
+    ----------
+    case : Case
+    plan : Plan
+
+    Returns
+    -------
+    HarmonisedCase
+        channels (c, z, y, x) float32.
+    Trace
+
+    Raises
+    ------
+    ModelError
+        If the plan names a channel that a case cannot have.
+    """
+    change = axis_change(case.pet.affine, plan.array_orientation)
+    images: dict[str, npt.NDArray[np.float32] | None] = {}
+    for rule in plan.channels:
+        if rule.name not in ("ct", "pet"):
+            raise ModelError(f"the model wants a channel {rule.name!r}; cases have 'ct' and 'pet'.")
+        image = channel_on_pet_grid(case, rule.name)
+        images[rule.name] = None if image is None else change.apply(image)
+    present = [image for image in images.values() if image is not None]
+    crop = crop_to_nonzero(present)
+    where = box(crop)
+    turned = spacing_mm(case.pet.affine @ change.matrix(case.pet.shape))
+    before = present[0][where].shape
+    after = grid_shape((before[0], before[1], before[2]), turned, plan.spacing_mm)
+
+    channels = np.full((len(plan.channels), *after), ABSENT, dtype=np.float32)
+    body = np.zeros(after, dtype=bool)
+    for index, rule in enumerate(plan.channels):
+        image = images[rule.name]
+        if image is None:
+            continue
+        cut = image[where]
+        channels[index] = resized(normalise(cut, rule), after, order=plan.image_order)
+        limit = BODY_HU if rule.name == "ct" else BODY_SUV
+        body |= resized((cut > limit).astype(np.float32), after, order=1) > 0
+    labels = None
+    if case.lesions is not None:
+        binary = (np.asarray(case.lesions.array) > 0).astype(np.uint8)
+        labels = labels_resized(change.apply(binary)[where], after)
+    trace = Trace(
+        source_shape=case.pet.shape,
+        source_affine=case.pet.affine,
+        axes=change,
+        crop=crop,
+        resample=Resample((before[0], before[1], before[2]), after),
+        spacing_mm=plan.spacing_mm,
+        frame_of_reference=case.pet.frame_of_reference,
+    )
+    absent = tuple(name for name, image in images.items() if image is None)
+    return HarmonisedCase(case.id, channels, labels, body, absent), trace
+
+
+def grid_shape(shape: Shape3, spacing: npt.NDArray[np.floating], target_mm: tuple[float, float, float]) -> Shape3:
+    """Return the number of voxels after resampling: round(size · spacing / target), half to even, at least 1.
+
+    nnU-Net's rule: (263, 256, 256) voxels of (3.27, 2.734375, 2.734375) mm become (287, 344, 344) of (3, 2.0364, 2.0364).
+    """
+    a, b, c = (max(1, round(float(s / t * n))) for n, s, t in zip(shape, spacing, target_mm, strict=True))
+    return a, b, c

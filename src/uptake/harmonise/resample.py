@@ -1,0 +1,162 @@
+"""The one place that interpolates between grids.
+
+A tensor-product spline is separable: interpolating a 3-D image is three matrix products, one along each axis. The
+matrices come from `scipy.ndimage.zoom` applied to the identity, so the result is SciPy's (and, since nnU-Net resizes
+through the same routine, nnU-Net's), at the speed of a matrix product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from uptake.core.types import Shape3
+from uptake.geometry.grid import Grid, same_grid
+from uptake.geometry.volume import Volume
+
+SLAB_VOXELS = 8_000_000
+"""Output voxels (labels included) that `resized_slabs` holds at a time: 32 MB of float32."""
+
+
+@lru_cache(maxsize=64)
+def axis_matrix(size_in: int, size_out: int, order: int) -> npt.NDArray[np.float64]:
+    """Return the (size_out, size_in) matrix that resamples one axis by a spline of `order`.
+
+    Outer edges of the first and last voxel are kept (half-voxel shift), values beyond the edge repeat the border.
+    """
+    if size_in == size_out:
+        return np.eye(size_in)
+    if size_in == 1:
+        return np.ones((size_out, 1))
+    zoomed = ndimage.zoom(
+        np.eye(size_in), (size_out / size_in, 1.0), order=order, mode="nearest", grid_mode=True, prefilter=order > 1
+    )
+    matrix = np.asarray(zoomed, dtype=np.float64)
+    matrix.flags.writeable = False  # shared between callers by the cache
+    return matrix
+
+
+def resized(array: npt.NDArray[Any], shape: Shape3, *, order: int) -> npt.NDArray[np.float32]:
+    """Return the image resampled to `shape` by a spline, float32.
+
+    Parameters
+    ----------
+    array : array (z, y, x)
+    shape : tuple of int
+    order : int
+        0 nearest, 1 linear, 3 cubic. Values are clipped to the range of the input, as nnU-Net does, so that a cubic
+        spline does not invent uptake beyond the hottest voxel.
+
+    Returns
+    -------
+    array of `shape`, float32
+    """
+    if array.shape == tuple(shape):
+        return np.asarray(array, dtype=np.float32)
+    result = np.asarray(array, dtype=np.float64)
+    low, high = float(result.min()), float(result.max())
+    # The axis that shrinks most goes first, so that the others work on less.
+    for axis in sorted(range(3), key=lambda a: shape[a] / array.shape[a]):
+        result = _along(axis_matrix(array.shape[axis], shape[axis], order), result, axis)
+    return np.clip(result, low, high).astype(np.float32)
+
+
+def resized_slabs(
+    channels: npt.NDArray[np.float32], shape: Shape3, *, order: int
+) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
+    """Yield the channels resampled to `shape`, a slab of leading-axis slices at a time.
+
+    Never more than `SLAB_VOXELS` output values exist at once: the memory of restoring C labels on a full grid is that
+    of one slab, not of C grids.
+
+    Parameters
+    ----------
+    channels : array (c, z, y, x) float32
+    shape : tuple of int
+        Output (z, y, x).
+    order : int
+
+    Yields
+    ------
+    where : slice
+        Along the output's leading axis.
+    slab : array (c, n, y, x) float32
+    """
+    matrices = [axis_matrix(channels.shape[a + 1], shape[a], order).astype(np.float32) for a in range(3)]
+    height = max(1, SLAB_VOXELS // (channels.shape[0] * shape[1] * shape[2]))
+    for start in range(0, shape[0], height):
+        where = slice(start, min(start + height, shape[0]))
+        slab = _along(matrices[0][where], channels, 1)
+        slab = _along(matrices[1], slab, 2)
+        yield where, _along(matrices[2], slab, 3)
+
+
+def labels_resized(labels: npt.NDArray[Any], shape: Shape3) -> npt.NDArray[np.uint8]:
+    """Return a label map resampled to `shape`: each label's indicator linearly, then the largest wins, uint8.
+
+    Ties go to the smaller label. For a single label this is "indicator above one half".
+    """
+    if labels.shape == tuple(shape):
+        return np.asarray(labels, dtype=np.uint8)
+    result = np.zeros(shape, dtype=np.uint8)
+    best = np.full(shape, -1.0, dtype=np.float32)
+    for label in np.unique(labels):
+        share = resized((labels == label).astype(np.float32), shape, order=1)
+        wins = share > best
+        result[wins] = label
+        best[wins] = share[wins]
+    return result
+
+
+def to_grid(volume: Volume, grid: Grid, *, order: int, fill: float) -> Volume:
+    """Return the volume sampled at the voxel centres of another grid, float32.
+
+    Parameters
+    ----------
+    volume : Volume
+        For instance CT on its own grid.
+    grid : Grid
+        For instance that of the PET.
+    order : int
+        1 linear, the autoPET convention for CT.
+    fill : float
+        Value where the volume does not reach; no extrapolation.
+
+    Notes
+    -----
+    Index in the volume = inverse(volume.affine) · grid.affine · index in the grid. No smoothing is applied when going
+    from the fine CT to the coarse PET grid, as the field's reference data does it.
+    """
+    if same_grid(volume, grid, tolerance_mm=1e-3):
+        return Volume(
+            np.asarray(volume.array, dtype=np.float32), grid.affine, frame_of_reference=volume.frame_of_reference
+        )
+    between = np.linalg.inv(volume.affine) @ grid.affine
+    linear, shift = between[:3, :3], between[:3, 3]
+    # Rounding in headers puts the last slice a billionth of a voxel outside; that must not become air.
+    shift = np.where(np.abs(shift - np.round(shift)) < 1e-4, np.round(shift), shift)
+    diagonal = np.diag(np.diag(linear))
+    matrix = np.diag(linear) if np.abs(linear - diagonal).max() < 1e-7 else linear
+    array = ndimage.affine_transform(
+        np.asarray(volume.array, dtype=np.float32),
+        matrix,
+        offset=shift,
+        output_shape=grid.shape,
+        order=order,
+        mode="constant",
+        cval=fill,
+        output=np.float32,
+    )
+    return Volume(array, grid.affine, frame_of_reference=volume.frame_of_reference)
+
+
+def _along(matrix: npt.NDArray[Any], array: npt.NDArray[Any], axis: int) -> npt.NDArray[Any]:
+    """Multiply `matrix` onto one axis of `array`."""
+    if matrix.shape[0] == matrix.shape[1] and np.array_equal(matrix, np.eye(matrix.shape[0])):
+        return array
+    return np.moveaxis(np.tensordot(matrix, array, axes=(1, axis)), 0, axis)

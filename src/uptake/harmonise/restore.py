@@ -1,0 +1,66 @@
+"""The way back: from logits or labels on the model's grid to labels on the scan's own grid."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from uptake.cases import Prediction, Restored, Trace
+from uptake.core.errors import GeometryError
+from uptake.geometry.volume import Volume
+from uptake.harmonise.crop import box
+from uptake.harmonise.resample import labels_resized, resized_slabs
+
+
+def restore(prediction: Prediction, trace: Trace, *, order: int = 1) -> Restored:
+    """Return the labels of the highest logits on the source grid, uint8.
+
+    Logits are resampled linearly to the cropped source shape slab by slab and reduced to labels at once, so memory
+    stays at one slab however many labels there are; then crop, flips and permutation are undone exactly.
+
+    Parameters
+    ----------
+    prediction : Prediction
+        logits (c, z, y, x) on the grid that `trace` leads to.
+    trace : Trace
+        From `harmonise` of the same case.
+    order : int
+        Spline order for the logits.
+
+    Raises
+    ------
+    GeometryError
+        If the logits are not on the traced grid.
+    """
+    if prediction.logits.shape[1:] != trace.resample.after:
+        raise GeometryError(
+            f"logits of shape {prediction.logits.shape[1:]} are not on the model grid {trace.resample.after} of this case."
+        )
+    cropped = np.empty(trace.resample.before, dtype=np.uint8)
+    for where, slab in resized_slabs(prediction.logits, trace.resample.before, order=order):
+        cropped[where] = slab.argmax(axis=0)
+    return _onto_source(cropped, trace)
+
+
+def restore_labels(labels: npt.NDArray[Any], trace: Trace) -> Restored:
+    """Return a label map of the model grid (z, y, x) on the source grid, uint8.
+
+    Exact where the two grids differ by axes and crop only; otherwise each label's indicator goes linearly.
+
+    Raises
+    ------
+    GeometryError
+        If the labels are not on the traced grid.
+    """
+    if labels.shape != trace.resample.after:
+        raise GeometryError(f"labels of shape {labels.shape} are not on the model grid {trace.resample.after}.")
+    return _onto_source(labels_resized(labels, trace.resample.before), trace)
+
+
+def _onto_source(cropped: npt.NDArray[np.uint8], trace: Trace) -> Restored:
+    whole = np.zeros(trace.crop.before, dtype=np.uint8)
+    whole[box(trace.crop)] = cropped
+    array = np.ascontiguousarray(trace.axes.inverse().apply(whole))
+    return Restored(Volume(array, trace.source_affine, frame_of_reference=trace.frame_of_reference))
