@@ -6,7 +6,7 @@ One place for lesion tables and for scores, so that both count the same lesions.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -131,7 +131,9 @@ def connected_components(mask: Mask, *, connectivity: int = 18) -> Components:
     # Not `binary_image=True`, nor booleans: that path of cc3d 4.1.1 counts provisional labels too low in thin masks
     # and fails with connectivity 26, e.g. for the 3x1x1 mask 1 0 1.
     inside, count = cc3d.connected_components(
-        np.ascontiguousarray(mask[box]).view(np.uint8), connectivity=connectivity, return_N=True
+        np.ascontiguousarray(mask[box]).view(np.uint8),
+        connectivity=cast(Literal[6, 18, 26], connectivity),
+        return_N=True,
     )
     statistics = cc3d.statistics(inside)
     labels = np.zeros(mask.shape, inside.dtype)
