@@ -111,7 +111,9 @@ def orientation_code(affine: Affine) -> str:
     maximises the product of the direction cosines is taken, so that each of the three world axes is used once.
     """
     cosines = direction(affine)
-    best = max(permutations(range(3)), key=lambda order: float(np.prod([abs(cosines[w, a]) for a, w in enumerate(order)])))
+    best = max(
+        permutations(range(3)), key=lambda order: float(np.prod([abs(cosines[w, a]) for a, w in enumerate(order)]))
+    )
     return "".join(
         (AXIS_POSITIVE if cosines[world, axis] > 0 else AXIS_NEGATIVE)[world] for axis, world in enumerate(best)
     )

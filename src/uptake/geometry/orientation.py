@@ -17,6 +17,7 @@ RAS = "RAS"
 LPS = "LPS"
 LAS = "LAS"
 
+
 @dataclass(frozen=True)
 class AxisChange:
     """A permutation of the array axes followed by flips: exact, and undone exactly by `inverse`.

@@ -105,7 +105,9 @@ class Fingerprint:
     n_with_lesions: int
 
 
-def fingerprint(cases: Iterable[Case], *, orientation: str = "LAS", channels: Sequence[str] = ("ct", "pet")) -> Fingerprint:
+def fingerprint(
+    cases: Iterable[Case], *, orientation: str = "LAS", channels: Sequence[str] = ("ct", "pet")
+) -> Fingerprint:
     """Return grids and lesion intensities of the training cases.
 
     Statistics follow nnU-Net: inside lesions only, the same number of voxels drawn from every lesion-bearing case (with

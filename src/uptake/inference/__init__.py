@@ -1,0 +1,1 @@
+"""From a network and one large image to logits everywhere."""

@@ -1,0 +1,1 @@
+"""The published systems, one file each, with the same four names: Config, build_network, training_step, predict."""

@@ -1,0 +1,1 @@
+"""What the network sees while it learns: splits, windows, augmentation. Draw first, apply second."""

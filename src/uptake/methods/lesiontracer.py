@@ -1,0 +1,278 @@
+"""LesionTracer: PET/CT lesion segmentation, winner of autoPET III (arXiv 2409.09478).
+
+This file is its core: a residual-encoder U-Net on CT and PET fused at the first convolution, Dice without smoothing
+plus cross-entropy under deep supervision, misalignment of the CT among the augmentations. The organ heads and the
+multi-dataset pretraining of the paper join here later: the organ heads as a second family of 1³ convolutions beside
+``decoder.seg_layers``, their loss added in `training_step`.
+
+Presets: `Config.published` follows the paper and its code to the letter. `Config.small` is the same method at a size
+that two CPU cores train in minutes; where it departs is said at the field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from uptake.cases import HarmonisedCase, Prediction
+from uptake.core.errors import UsageError
+from uptake.core.types import Shape3, Vector3
+from uptake.inference.sliding_window import averaged, mirrored, sliding_window
+from uptake.networks.unet import residual_encoder_unet, set_deep_supervision
+from uptake.sampling.augment import AugmentRules
+from uptake.sampling.batches import BatchRules
+from uptake.training.losses import deeply_supervised
+from uptake.training.protocol import FitSettings
+from uptake.training.schedules import poly, warmup_cosine
+
+NAME = "lesiontracer"
+LABELS = ("background", "lesion")
+PUBLISHED_SPACING_MM = (3.0, 2.0364201068878174, 2.0364201068878174)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that can be chosen; the defaults are the published values.
+
+    Attributes
+    ----------
+    preset : str
+        Where these values started from.
+    channels : tuple of str
+        Network order.
+    normalisation : tuple of str
+        Scheme of each channel; published: clip to lesion percentiles, z-score, for both.
+    orientation : str
+        Published weights want LAS.
+    spacing_mm : triple or None
+        (z, y, x) of the model grid; None: the median of the training cases.
+    window : triple
+        (z, y, x) voxels; along an axis shortened to the (padded) median case where that is smaller.
+    features, blocks : tuple of int
+        Stages of the network, finest first.
+    decoder_convs : int
+    batch_size, steps, epoch_steps, validation_batches : int
+    foreground_share : float
+        Share of a batch centred on a lesion.
+    optimiser : str
+        "sgd" (momentum 0.99, Nesterov) or "adamw" (betas 0.9, 0.99).
+    learning_rate, weight_decay, clip_norm : float
+    schedule : str
+        "poly" (power 0.9, by epoch) or "cosine" (50 steps of warm-up).
+    dice_smooth : float
+        Published 0.
+    augment : AugmentRules
+    tile_step : float
+        Sliding-window step as a share of the window.
+    mirror_axes : tuple of int
+        Flips averaged at inference.
+    seed : int
+    """
+
+    preset: str = "published"
+    channels: tuple[str, ...] = ("ct", "pet")
+    normalisation: tuple[str, ...] = ("clip_zscore", "clip_zscore")
+    orientation: str = "LAS"
+    spacing_mm: Vector3 | None = PUBLISHED_SPACING_MM
+    window: Shape3 = (192, 192, 192)
+    features: tuple[int, ...] = (32, 64, 128, 256, 320, 320)
+    blocks: tuple[int, ...] = (1, 3, 4, 6, 6, 6)
+    decoder_convs: int = 1
+    batch_size: int = 3
+    steps: int = 375_000
+    epoch_steps: int = 250
+    validation_batches: int = 50
+    foreground_share: float = 0.33
+    optimiser: str = "sgd"
+    learning_rate: float = 1e-3
+    weight_decay: float = 3e-5
+    clip_norm: float = 12.0
+    schedule: str = "poly"
+    dice_smooth: float = 0.0
+    augment: AugmentRules = field(default_factory=AugmentRules)
+    tile_step: float = 0.5
+    mirror_axes: tuple[int, ...] = (0, 1, 2)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.channels) != len(self.normalisation):
+            raise UsageError(f"{len(self.channels)} channels need as many normalisations, came {self.normalisation}.")
+        if len(self.features) != len(self.blocks) or len(self.features) < 2:
+            raise UsageError("features and blocks name the same stages, two or more, finest first.")
+        divisor = 2 ** (len(self.features) - 1)
+        if any(n % divisor for n in self.window):
+            raise UsageError(
+                f"window {self.window} must divide by {divisor} along each axis: {divisor.bit_length() - 1} poolings."
+            )
+        if all(n // divisor <= 1 for n in self.window):
+            raise UsageError(
+                f"window {self.window} shrinks to one voxel, on which instance norm has no variance; enlarge it."
+            )
+        if self.optimiser not in ("sgd", "adamw"):
+            raise UsageError(f"optimiser {self.optimiser!r} is unknown; choose sgd or adamw.")
+        if self.schedule not in ("poly", "cosine"):
+            raise UsageError(f"schedule {self.schedule!r} is unknown; choose poly or cosine.")
+        if min(self.batch_size, self.steps, self.epoch_steps) < 1:
+            raise UsageError("batch_size, steps and epoch_steps must be 1 or more.")
+        if not 0.0 < self.tile_step <= 1.0:
+            raise UsageError(f"tile_step is a share of the window in (0, 1], came {self.tile_step}.")
+        if not 0.0 <= self.foreground_share <= 1.0:
+            raise UsageError(f"foreground_share is between 0 and 1, came {self.foreground_share}.")
+
+    @classmethod
+    def published(cls) -> Config:
+        """Return the paper's settings from pretrained weights: ResEnc-L, 192³, batch 3, 1,500 epochs of 250 steps."""
+        return cls()
+
+    @classmethod
+    def small(cls) -> Config:
+        """Return the method for two CPU cores: 2.4 M parameters, 64 x 40 x 40 voxels, 1,000 steps of 2 windows.
+
+        Departures, each measured in benchmarks/RESULTS.md: AdamW with a cosine schedule (SGD with momentum 0.99 has
+        hardly found its pace after a thousand steps); PET through asinh(SUV) instead of clipping at lesion percentiles;
+        rotations rigid in mm; CT dropout, so that the same weights read PET without CT.
+        """
+        return cls(
+            preset="small",
+            normalisation=("clip_zscore", "asinh"),
+            spacing_mm=None,
+            window=(64, 40, 40),
+            features=(16, 32, 64, 128),
+            blocks=(1, 2, 2, 2),
+            batch_size=2,
+            steps=1000,
+            epoch_steps=100,
+            validation_batches=8,
+            optimiser="adamw",
+            learning_rate=2e-3,
+            weight_decay=1e-2,
+            schedule="cosine",
+            augment=AugmentRules(ct_dropout_p=0.15, in_mm=True, low_resolution_p=0.1),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Config:
+        """Return the configuration that `as_json` wrote."""
+        rest = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+        rules = {key: tuple(v) if isinstance(v, list) else v for key, v in values["augment"].items()}
+        return cls(**{**rest, "augment": AugmentRules(**rules)})
+
+    def fitted_to(self, median_shape: Sequence[float]) -> Config:
+        """Return the configuration with its window no larger than the median case needs (z, y, x voxels)."""
+        divisor = 2 ** (len(self.features) - 1)
+        z, y, x = (
+            min(w, max(2, -(-int(n) // divisor)) * divisor) for w, n in zip(self.window, median_shape, strict=True)
+        )
+        return replace(self, window=(z, y, x))
+
+    def fit_settings(self) -> FitSettings:
+        """Return what the training loop needs to know."""
+        return FitSettings(self.steps, self.epoch_steps, self.validation_batches, self.clip_norm)
+
+    def batch_rules(self, spacing_mm: Vector3) -> BatchRules:
+        """Return how training batches are drawn on a grid of `spacing_mm` (z, y, x)."""
+        return BatchRules(
+            self.window, self.batch_size, self.foreground_share, self.channels, spacing_mm, self.augment, self.seed
+        )
+
+
+def build_network(config: Config) -> nn.Module:
+    """Return the network, freshly initialised from ``config.seed``, for tensors (b, 2, z, y, x) in (CT, PET) order."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return residual_encoder_unet(
+            len(config.channels),
+            len(LABELS),
+            features=config.features,
+            blocks=config.blocks,
+            decoder_convs=config.decoder_convs,
+        )
+
+
+def build_optimizer(network: nn.Module, config: Config) -> torch.optim.Optimizer:
+    """Return the optimiser over all parameters."""
+    parameters = list(network.parameters())
+    if config.optimiser == "sgd":
+        return torch.optim.SGD(
+            parameters, config.learning_rate, momentum=0.99, nesterov=True, weight_decay=config.weight_decay
+        )
+    return torch.optim.AdamW(parameters, config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay)
+
+
+def learning_rate(step: int, config: Config) -> float:
+    """Return the rate of step `step`."""
+    if config.schedule == "poly":
+        return poly(step, config.steps, initial=config.learning_rate, epoch_steps=config.epoch_steps)
+    return warmup_cosine(step, config.steps, initial=config.learning_rate)
+
+
+def training_step(network: nn.Module, channels: torch.Tensor, labels: torch.Tensor, config: Config) -> torch.Tensor:
+    """Return the loss of one batch.
+
+    Parameters
+    ----------
+    network : nn.Module
+        With deep supervision on.
+    channels : tensor (b, c, z, y, x) float32
+    labels : integer tensor (b, z, y, x)
+    config : Config
+    """
+    return deeply_supervised(network(channels), labels, smooth=config.dice_smooth)
+
+
+def predict(
+    networks: Sequence[nn.Module],
+    case: HarmonisedCase,
+    config: Config,
+    *,
+    device: torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+    skip_air: bool = True,
+    batch_size: int = 1,
+    on_window: Callable[[int, int], None] | None = None,
+) -> Prediction:
+    """Return the logits (2, z, y, x) of background and lesion on the model grid.
+
+    Parameters
+    ----------
+    networks : sequence of nn.Module
+        The folds; their logits are averaged with equal weights before anything else, as published.
+    case : HarmonisedCase
+    config : Config
+        `tile_step` and `mirror_axes` are used.
+    device : torch.device, optional
+    dtype : torch.dtype
+        Of the convolutions (autocast); sums are float32.
+    skip_air : bool
+        Do not compute windows without body.
+    batch_size : int
+        Windows at a time.
+    on_window : callable, optional
+        Told (done, all).
+    """
+    device = device or torch.device("cpu")
+    prepared = []
+    for network in networks:
+        network.to(device).eval()
+        set_deep_supervision(network, False)
+        prepared.append(mirrored(network, config.mirror_axes))
+    with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+        return sliding_window(
+            case.channels,
+            averaged(prepared),
+            labels=len(LABELS),
+            window=config.window,
+            step=config.tile_step,
+            body=case.body if skip_air else None,
+            batch_size=batch_size,
+            device=device,
+            on_window=on_window,
+        )

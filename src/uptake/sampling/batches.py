@@ -1,0 +1,83 @@
+"""One training batch from a seed and a step number, nothing else: a resumed run sees what an unbroken one would."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from uptake.core.types import Shape3, Vector3
+from uptake.sampling.augment import AugmentRules, SampleDraw, apply_geometry, apply_intensity, draw_sample
+from uptake.sampling.store import TrainingCase
+from uptake.sampling.windows import draw_window, forced_samples
+
+
+@dataclass(frozen=True)
+class BatchRules:
+    """How batches are drawn.
+
+    Attributes
+    ----------
+    window : tuple of int
+        (z, y, x) voxels.
+    batch_size : int
+    foreground_share : float
+        Share of a batch centred on a lesion; LesionTracer 0.33.
+    channels : tuple of str
+        Names in network order.
+    spacing_mm : tuple of float
+        Of the model grid (z, y, x).
+    augment : AugmentRules
+    seed : int
+    """
+
+    window: Shape3
+    batch_size: int
+    foreground_share: float
+    channels: tuple[str, ...]
+    spacing_mm: Vector3
+    augment: AugmentRules
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class CutBatch:
+    """Windows with geometry applied; intensities still as stored. Made on the CPU, in a thread.
+
+    Attributes
+    ----------
+    channels : tensor (b, c, z, y, x) float32
+    labels : tensor (b, z, y, x) uint8
+    draws : tuple of SampleDraw
+    """
+
+    channels: torch.Tensor
+    labels: torch.Tensor
+    draws: tuple[SampleDraw, ...]
+
+
+def cut_batch(cases: Sequence[TrainingCase], rules: BatchRules, *, step: int, rank: int = 0) -> CutBatch:
+    """Return the windows of step `step`, cut and geometrically augmented."""
+    rng = np.random.default_rng([rules.seed, step, rank])
+    ct = rules.channels.index("ct") if "ct" in rules.channels else None
+    images, labels, draws = [], [], []
+    for forced in forced_samples(rules.batch_size, rules.foreground_share):
+        where = draw_window(rng, cases, rules.window, forced=bool(forced))
+        draw = draw_sample(rng, rules.augment, rules.channels, rules.spacing_mm)
+        extent = draw.extent(rules.window)
+        lower = [low - (big - n) // 2 for low, big, n in zip(where.lower, extent, rules.window, strict=True)]
+        channels, label = cases[where.case].cut((lower[0], lower[1], lower[2]), extent)
+        image, mask = apply_geometry(torch.from_numpy(channels), torch.from_numpy(label), draw, rules.window, ct=ct)
+        images.append(image)
+        labels.append(mask)
+        draws.append(draw)
+    return CutBatch(torch.stack(images), torch.stack(labels), tuple(draws))
+
+
+def finished(batch: CutBatch, rules: BatchRules, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return network input (b, c, z, y, x) and labels (b, z, y, x) on the device, intensities augmented there."""
+    ct = rules.channels.index("ct") if "ct" in rules.channels else None
+    channels = apply_intensity(batch.channels.to(device, non_blocking=True), batch.draws, ct=ct)
+    return channels, batch.labels.to(device, non_blocking=True)

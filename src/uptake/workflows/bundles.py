@@ -1,0 +1,119 @@
+"""A bundle, ready to use."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from uptake.core.errors import CheckpointError
+from uptake.harmonise.plan import Plan
+from uptake.networks.unet import load_unique_state, mismatches
+from uptake.zoo.bundle import read_states
+from uptake.zoo.cards import Card, find_bundle, read_card
+
+METHODS = ("lesiontracer",)
+
+
+def method_module(name: str) -> Any:
+    """Return the module of a method.
+
+    Raises
+    ------
+    CheckpointError
+        If this version has no such method.
+    """
+    if name not in METHODS:
+        raise CheckpointError(f"method {name!r} is unknown to this version of uptake (it has {', '.join(METHODS)}).")
+    return importlib.import_module(f"uptake.methods.{name}")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded bundle.
+
+    Attributes
+    ----------
+    folder : Path
+    card : Card
+    """
+
+    folder: Path
+    card: Card
+
+    @property
+    def method(self) -> Any:
+        """The module of the method: Config, build_network, training_step, predict."""
+        return method_module(self.card.method)
+
+    @cached_property
+    def config(self) -> Any:
+        """The method's configuration."""
+        return self.method.Config.from_json(self.card.config)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """How cases come onto the model's grid."""
+        return Plan.from_json(self.card.plan)
+
+    @cached_property
+    def states(self) -> dict[str, dict[str, torch.Tensor]]:
+        """Fold name -> tensors (float32), verified against the card's checksums."""
+        return read_states(self.folder, self.card)
+
+    def network(self, fold: str | None = None) -> nn.Module:
+        """Return a plain `torch.nn.Module` with the weights of one fold (the first by default), in evaluation mode.
+
+        It maps (b, c, z, y, x) float32 on the plan's grid, normalised by the plan, to a list of logits (deep
+        supervision, finest first).
+
+        Raises
+        ------
+        CheckpointError
+            If the fold does not exist, or a tensor is missing, left over or of another shape.
+        """
+        name = fold if fold is not None else next(iter(self.states))
+        if name not in self.states:
+            raise CheckpointError(f"{self.folder}: no fold {name!r}; there are {', '.join(self.states)}.")
+        network: nn.Module = self.method.build_network(self.config)
+        wrong = mismatches(network, self.states[name])
+        if wrong:
+            raise CheckpointError(f"{self.folder}: fold {name} does not fit its card: {'; '.join(wrong[:3])}.")
+        load_unique_state(network, self.states[name])
+        return network.eval()
+
+    def networks(self) -> list[nn.Module]:
+        """Return the networks of all folds."""
+        return [self.network(name) for name in self.states]
+
+
+def load_bundle(name: str | Path) -> Bundle:
+    """Return the bundle given by name or path, checked.
+
+    Weights are read through safetensors, never unpickled, and only after their SHA-256 agrees with the card.
+
+    Parameters
+    ----------
+    name : str or Path
+        A shipped model ("phantom-lesion-small") or a bundle folder.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model.
+    CheckpointError
+        If the bundle is incomplete or altered.
+
+    Examples
+    --------
+    >>> network = load_bundle("phantom-lesion-small").network()
+    """
+    folder = find_bundle(name)
+    bundle = Bundle(folder, read_card(folder))
+    bundle.network()
+    return bundle

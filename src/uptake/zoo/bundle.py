@@ -1,0 +1,100 @@
+"""Weights of a bundle: written once, read only after their checksum and every name and shape agree. No pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from uptake.core.errors import CheckpointError
+from uptake.zoo.cards import CARD_FILE, Card
+
+State = Mapping[str, torch.Tensor]
+NUMBER_FORMATS = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+
+
+def save_bundle(card: Card, states: Mapping[str, State], folder: Path) -> Card:
+    """Write a bundle and return its card with the checksums filled in.
+
+    Parameters
+    ----------
+    card : Card
+        `files` is replaced; `stored_as` names the number format on disk.
+    states : mapping
+        Fold name ("0", ..., or "all") -> tensors, one name each.
+    folder : Path
+        Final place; an existing bundle there is replaced in one rename.
+
+    Raises
+    ------
+    CheckpointError
+        If a weight is not finite in the chosen number format.
+    """
+    number_format = NUMBER_FORMATS[card.stored_as]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    partial.chmod(0o755)
+    try:
+        files = {}
+        for fold, state in sorted(states.items()):
+            tensors = {name: tensor.to(number_format).contiguous() for name, tensor in sorted(state.items())}
+            broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
+            if broken:
+                raise CheckpointError(f"fold {fold}: {broken[0]} is not finite as {card.stored_as}; store float32.")
+            content = save_tensors(tensors)
+            file = f"fold_{fold}.safetensors"
+            (partial / file).write_bytes(content)
+            files[file] = hashlib.sha256(content).hexdigest()
+        card = replace(card, files=files)
+        (partial / CARD_FILE).write_text(card.as_text(), encoding="utf-8")
+        old = folder.with_name(f".{folder.name}.old")
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            folder.replace(old)
+        partial.replace(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return card
+
+
+def read_states(folder: Path, card: Card) -> dict[str, dict[str, torch.Tensor]]:
+    """Return the tensors of every fold as float32.
+
+    Raises
+    ------
+    CheckpointError
+        If a weight file is absent, its SHA-256 is not the card's, or it is no safetensors file.
+    """
+    if not card.files:
+        raise CheckpointError(f"{folder}: the card names no weight files.")
+    states = {}
+    for file, expected in sorted(card.files.items()):
+        path = folder / file
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise CheckpointError(
+                f"{path}: this weight file of the bundle is missing; fetch or copy it again."
+            ) from error
+        found = hashlib.sha256(content).hexdigest()
+        if found != expected:
+            raise CheckpointError(
+                f"{path}: the weights were altered or the copy is incomplete (SHA-256 {found[:12]}…, "
+                f"the card says {expected[:12]}…). Fetch or copy the bundle again."
+            )
+        try:
+            tensors = load_tensors(content)
+        except SafetensorError as error:
+            raise CheckpointError(f"{path}: not a safetensors file ({error}).") from error
+        states[Path(file).stem.removeprefix("fold_")] = {name: tensor.float() for name, tensor in tensors.items()}
+    return states
