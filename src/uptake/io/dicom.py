@@ -1,0 +1,81 @@
+"""A DICOM study folder -> PET in SUV, CT in HU, and the record of how that was done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from uptake.cases import SourceFile
+from uptake.core.errors import UnitError
+from uptake.geometry.volume import Volume
+from uptake.io.dicom_series import choose_ct, choose_pet, scan
+from uptake.io.dicom_stack import read_stack
+from uptake.io.dicom_suv import suv_of_headers
+from uptake.io.write import sha256_of_files
+
+
+@dataclass(frozen=True, eq=False)
+class DicomStudy:
+    """PET (SUV) and CT (HU) of one study as `Case` wants them."""
+
+    pet: Volume
+    ct: Volume | None
+    sources: tuple[SourceFile, ...]
+    warnings: tuple[str, ...]
+    acquisition: dict[str, object]
+
+
+def read_dicom(folder: Path, *, with_ct: bool = True) -> DicomStudy:
+    """Return the PET of a DICOM study as SUV and its CT, whatever the nesting below `folder`.
+
+    PET with Units (0054,1001) BQML and Decay Correction (0054,1102) START is converted by body weight; every other rule
+    is refused by its name. RTSTRUCT and other modalities are passed over.
+
+    Parameters
+    ----------
+    folder : Path
+    with_ct : bool
+        Whether to look for a CT.
+
+    Raises
+    ------
+    InputError
+        Of the kind that fits: nothing or too much found, geometry, units, missing attributes, damaged files.
+    """
+    folder = Path(folder)
+    series = scan(folder)
+    chosen, notes = choose_pet(folder, series)
+    name = f"{folder}: {chosen.label}"
+    activity_bqml, headers, stack_notes = read_stack(chosen, name=name)
+    conversion, acquisition, suv_notes = suv_of_headers(headers, name)
+    pet = activity_bqml.with_array((activity_bqml.array * np.float64(conversion.factor)).astype(np.float32))
+    warnings = [*notes, *stack_notes, *suv_notes, *_incomplete(headers[0], len(headers), name)]
+    sources = [SourceFile("pet", str(folder), sha256_of_files(chosen.files))]
+    ct = None
+    if with_ct:
+        beside, ct_notes = choose_ct(folder, series, chosen)
+        warnings += ct_notes
+        if beside is not None:
+            ct_name = f"{folder}: {beside.label}"
+            ct, ct_headers, stack_notes = read_stack(beside, name=ct_name)
+            warnings += stack_notes
+            _require_hu_type(ct_headers[0], ct_name)
+            sources.append(SourceFile("ct", str(folder), sha256_of_files(beside.files)))
+    return DicomStudy(pet, ct, tuple(sources), tuple(warnings), acquisition)
+
+
+def _incomplete(header: Any, slices: int, name: str) -> tuple[str, ...]:
+    """Compare with Number of Slices (0054,0081), the only witness of slices that are missing at an end of the stack."""
+    promised = int(header.get("NumberOfSlices") or 0)
+    if promised > slices:
+        return (f"{name}: Number of Slices (0054,0081) is {promised}; the series was cropped or is incomplete.",)
+    return ()
+
+
+def _require_hu_type(header: Any, name: str) -> None:
+    kind = str(header.get("RescaleType") or "HU").upper()
+    if kind not in ("HU", "US"):  # US is "unspecified", which scanners write for CT in HU too
+        raise UnitError(f"{name}: Rescale Type (0028,1054) is {kind}; expected HU. Give the original CT series.")

@@ -1,0 +1,304 @@
+"""Which files make up a case? Found by name and by the shape of the folder, without reading a voxel.
+
+Accepted (names without suffix, upper or lower case; .nii .nii.gz .mha .mhd .nrrd .nhdr):
+
+===========  =============================================================================================
+PET          ``SUV*``, ``PET_SUV*`` first; then ``PET``, ``PET_*``, ``PT``, ``PT_*``; then ``*_SUV``, ``*_PET``
+CT           ``CTres``, ``CT_res``, ``CT_on_PET`` first; then ``CT``, ``CT_*``; then ``*_CT``
+lesions      ``lesion``, ``lesions``, ``SEG``, ``GTV``, ``tumor``, ``tumour``, ``label``, also with ``_mask``
+organs       ``organs``, ``organ_labels``
+===========  =============================================================================================
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from uptake.core.errors import InputError, UsageError
+from uptake.io.image import image_stem, image_suffix
+
+DEEPEST = 4
+"""Levels of folders below the one given that are searched for studies: cohort/patient/study/series."""
+
+MOST_LINES = 20
+"""Lines of an error that list what was found."""
+
+ACCEPTED = (
+    "Accepted: PET as SUV, PET, PT, PET_*, PT_*; CT as CTres, CT_on_PET, CT, CT_*; lesions as lesion(s), SEG, GTV, "
+    "tumour; "
+    "organs as organs (.nii.gz, .nii, .mha, .nrrd); nnU-Net imagesTr/imagesTs with CASE_0000 (CT) and CASE_0001 (PET); "
+    "a folder of such studies; a DICOM study. Or name the files with --pet FILE --ct FILE."
+)
+
+_MASK = r"(?:_?(?:mask|masks|pet|gt|manual))?"
+_PATTERNS: dict[str, tuple[str, ...]] = {
+    # Each role: patterns by rank; the first rank that matches anything wins.
+    "lesions": (rf"(?:lesions?|seg|gtv|tumou?rs?|label){_MASK}",),
+    "organs": (r"organs?(?:_(?:labels?|masks?|seg))?",),
+    "ct": (r"ct_?res|ct_?on_?pet", r"ct(?:[_\-.].*)?", r".*[_\-]ct"),
+    "pet": (r"suv(?:_?bw)?(?:[_\-.].*)?|pe?t_?suv.*", r"pe?t(?:[_\-.].*)?", r".*[_\-](?:suv|pe?t)"),
+}
+_LABEL_WORDS = re.compile(r"lesion|seg(?![a-z])|mask|label|gtv|organ|roi(?![a-z])|tumou?r")
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """The files of one case, nothing read yet.
+
+    Attributes
+    ----------
+    id : str
+        Folder or file name; of a study deeper in a cohort, the folder names joined by "_".
+    pet, ct, lesions, organs : Path or None
+        Image files.
+    dicom : Path or None
+        Folder of a DICOM study that gives the PET, and the CT unless `ct` is set.
+    problem : str or None
+        Why this study of a cohort cannot be read; raised by `read.read_case`, so that one bad study does not hide the
+        others.
+    """
+
+    id: str
+    pet: Path | None = None
+    ct: Path | None = None
+    lesions: Path | None = None
+    organs: Path | None = None
+    dicom: Path | None = None
+    problem: str | None = None
+
+
+def find_cases(
+    path: Path | str, *, pet: Path | None = None, ct: Path | None = None, lesions: Path | None = None
+) -> list[CaseFiles]:
+    """Return the cases below a path, sorted by id.
+
+    Parameters
+    ----------
+    path : Path or str
+        A study folder, one PET file, an nnU-Net images folder or raw dataset, a folder of studies, or a DICOM study.
+    pet, ct, lesions : Path, optional
+        Files to use instead of what the folder holds; for a single study only. A folder as `pet` is a DICOM study.
+
+    Raises
+    ------
+    InputError
+        If there is nothing usable (what was found and why it was not accepted is listed), or two files claim one role.
+    UsageError
+        If files are named although the path holds several studies.
+    """
+    path = Path(path)
+    named = {role: file for role, file in (("pet", pet), ("ct", ct), ("lesions", lesions)) if file is not None}
+    cases = _cases(path, frozenset(named))
+    if named:
+        if len(cases) > 1:
+            raise UsageError(
+                f"{path}: holds {len(cases)} studies; --{next(iter(named))} can be given with one study only."
+            )
+        cases = [with_overrides(cases[0], pet=pet, ct=ct, lesions=lesions)]
+    return cases
+
+
+def _cases(path: Path, named: frozenset[str]) -> list[CaseFiles]:
+    if path.is_file():
+        if not image_suffix(path):
+            raise InputError(f"{path}: not an image file. {ACCEPTED}")
+        return [CaseFiles(image_stem(path), pet=path)]
+    if not path.is_dir():
+        raise InputError(f"{path}: no such file or folder.")
+    nnunet = _nnunet(path)
+    if nnunet is not None:
+        return nnunet
+    own = _study(path, path.resolve().name or "case", named)
+    if own is not None:
+        if own.problem:
+            raise InputError(own.problem)
+        return [own]
+    found = sorted(_below(path, ()), key=lambda files: files.id)
+    if not found or all(files.problem for files in found):
+        raise InputError(_nothing_usable(path, found))
+    return found
+
+
+def with_overrides(
+    files: CaseFiles, *, pet: Path | None = None, ct: Path | None = None, lesions: Path | None = None
+) -> CaseFiles:
+    """Return the case with some files replaced by those that the user names; a folder as `pet` is a DICOM study."""
+    if pet is not None:
+        files = replace(files, pet=None if pet.is_dir() else pet, dicom=pet if pet.is_dir() else None, problem=None)
+    if ct is not None:
+        if ct.is_dir():
+            raise UsageError(f"{ct}: a CT given by itself is one image file; a DICOM CT is found beside its PET.")
+        files = replace(files, ct=ct)
+    return files if lesions is None else replace(files, lesions=lesions)
+
+
+def _study(folder: Path, case_id: str, named: frozenset[str] = frozenset()) -> CaseFiles | None:
+    """Return the study that a folder itself holds, or None if it holds neither images nor DICOM of one study.
+
+    Roles in `named` are filled by the caller and not looked for.
+    """
+    images = _images(folder)
+    if images:
+        return _from_names(folder, case_id, images, named)
+    if "pet" in named:
+        return CaseFiles(case_id)
+    from uptake.io.dicom_series import study_uids
+
+    uids = study_uids(folder)
+    if len(uids) == 1:
+        return CaseFiles(case_id, dicom=folder)
+    if len(uids) > 1 and not any(entry.is_dir() for entry in _entries(folder)):
+        return CaseFiles(
+            case_id,
+            problem=f"{folder}: DICOM files of {len(uids)} studies in one folder; give each study a folder of its own.",
+        )
+    return None
+
+
+def _from_names(folder: Path, case_id: str, images: list[Path], named: frozenset[str]) -> CaseFiles:
+    roles: dict[str, Path | None] = {}
+    for role in ("pet", "ct", "lesions", "organs"):
+        if role in named:
+            continue
+        candidates = _candidates(role, images)
+        if len(candidates) > 1:
+            names = " and ".join(entry.name for entry in candidates[:4])
+            remedy = f"name the one to use with --{role} FILE" if role != "organs" else "move one away"
+            return CaseFiles(
+                case_id, problem=f"{folder}: {len(candidates)} files could be the {role}: {names}; {remedy}."
+            )
+        roles[role] = candidates[0] if candidates else None
+    if "pet" not in named and roles["pet"] is None:
+        return CaseFiles(case_id, problem=_no_pet(folder, images))
+    return CaseFiles(
+        case_id, pet=roles.get("pet"), ct=roles.get("ct"), lesions=roles.get("lesions"), organs=roles.get("organs")
+    )
+
+
+def _candidates(role: str, images: list[Path]) -> list[Path]:
+    for pattern in _PATTERNS[role]:
+        hits = [
+            entry
+            for entry in images
+            if re.fullmatch(pattern, image_stem(entry).lower())
+            and (role in ("lesions", "organs") or not _LABEL_WORDS.search(image_stem(entry).lower()))
+        ]
+        if hits:
+            return hits
+    return []
+
+
+def _no_pet(folder: Path, images: list[Path]) -> str:
+    lines = [f"  {entry.name}: {_why_not_pet(entry)}" for entry in images[:MOST_LINES]]
+    if len(images) > MOST_LINES:
+        lines.append(f"  and {len(images) - MOST_LINES} more images")
+    return f"{folder}: no PET among {len(images)} images.\n" + "\n".join(lines) + f"\n{ACCEPTED}"
+
+
+def _why_not_pet(entry: Path) -> str:
+    for role in ("lesions", "organs", "ct"):
+        if entry in _candidates(role, [entry]):
+            return f"taken as {role}"
+    return "its name says neither PET nor SUV"
+
+
+def _nnunet(path: Path) -> list[CaseFiles] | None:
+    """Return the cases of an nnU-Net raw dataset or of one of its image folders, or None if this is neither."""
+    if path.name.lower() in ("imagestr", "imagests"):
+        images, root = path, path.parent
+    else:
+        inside = [path / name for name in ("imagesTr", "imagesTs") if (path / name).is_dir()]
+        if inside:
+            images, root = inside[0], path
+        elif _has_pair(path):
+            images, root = path, path.parent
+        else:
+            return None
+    ct_channel, pet_channel = _channels(root / "dataset.json")
+    by_case: dict[str, dict[str, Path]] = {}
+    for entry in _images(images):
+        match = re.fullmatch(r"(.+)_(\d{4})", image_stem(entry))
+        if match:
+            by_case.setdefault(match[1], {})[match[2]] = entry
+    if not by_case:
+        raise InputError(f"{images}: an nnU-Net image folder without any CASE_0000 image. {ACCEPTED}")
+    labels = {image_stem(entry): entry for entry in _images(root / images.name.replace("images", "labels"))}
+    cases = []
+    for case_id, channels in sorted(by_case.items()):
+        pet, ct = channels.get(pet_channel), channels.get(ct_channel)
+        problem = None
+        if pet is None:
+            have = ", ".join(entry.name for entry in channels.values())
+            problem = f"{images}: case {case_id} has no {case_id}_{pet_channel} (the PET); found {have}."
+        cases.append(CaseFiles(case_id, pet=pet, ct=ct, lesions=labels.get(case_id), problem=problem))
+    if all(case.problem for case in cases):
+        raise InputError("\n".join(str(case.problem) for case in cases[:MOST_LINES]))
+    return cases
+
+
+def _has_pair(folder: Path) -> bool:
+    """Return whether a folder of another name holds CASE_0000 and CASE_0001; one alone may be a case number."""
+    stems = {image_stem(entry) for entry in _images(folder)}
+    return any(stem.endswith("_0000") and f"{stem[:-5]}_0001" in stems for stem in stems)
+
+
+def _channels(dataset: Path) -> tuple[str, str]:
+    """Return the channel numbers of CT and PET: as `dataset.json` names them, else 0000 and 0001."""
+    ct, pet = "0000", "0001"
+    try:
+        content = json.loads(dataset.read_text(encoding="utf-8"))
+        names = content.get("channel_names") or content.get("modality") or {}
+        words = {f"{int(number):04d}": str(name).lower() for number, name in names.items()}
+    except (OSError, ValueError, AttributeError):
+        return ct, pet
+    pets = [number for number, word in words.items() if re.search(r"\b(pet|pt|suv)\b", word)]
+    cts = [number for number, word in words.items() if re.search(r"\bct\b", word)]
+    # A published dataset names both channels "CT" to choose its normalisation: then the convention stands.
+    if len(pets) == 1:
+        return (cts[0] if len(cts) == 1 else "none"), pets[0]
+    return ct, pet
+
+
+def _below(folder: Path, names: tuple[str, ...]) -> Iterator[CaseFiles]:
+    if len(names) >= DEEPEST:
+        return
+    for entry in _entries(folder):
+        if not entry.is_dir():
+            continue
+        here = (*names, entry.name)
+        study = _study(entry, "_".join(here))
+        if study is None:
+            yield from _below(entry, here)
+        else:
+            yield study
+
+
+def _nothing_usable(path: Path, found: list[CaseFiles]) -> str:
+    lines = [f"  {line}" for files in found for line in str(files.problem).split("\n") if line != ACCEPTED]
+    if not lines:
+        entries = _entries(path)
+        lines = [f"  {entry.name}: {_why_nothing(entry)}" for entry in entries] or ["  the folder is empty"]
+    if len(lines) > MOST_LINES:
+        lines = [*lines[:MOST_LINES], f"  and {len(lines) - MOST_LINES} more lines"]
+    return f"{path}: no PET study found.\n" + "\n".join(lines) + f"\n{ACCEPTED}"
+
+
+def _why_nothing(entry: Path) -> str:
+    if entry.is_dir():
+        return "a folder without images or DICOM"
+    return f"no image ({entry.suffix or 'no suffix'})"
+
+
+def _entries(folder: Path) -> list[Path]:
+    """Return what a folder holds, sorted, without hidden files (a killed writer leaves such)."""
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+
+
+def _images(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return [entry for entry in _entries(folder) if entry.is_file() and image_suffix(entry)]
