@@ -1,0 +1,185 @@
+"""One self-contained HTML page per case: what was found, the pictures, and how it was made. No script, no network."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import PurePath
+
+from uptake import RESEARCH_USE_ONLY
+from uptake.cases import SourceFile
+from uptake.quantify.lesions import LesionTable
+from uptake.quantify.suv_metrics import PEAK_RADIUS_MM
+from uptake.quantify.tables import mtv_definition
+
+SHORT_HASH = 12
+"""Characters of a SHA-256 that the page shows; run.json holds all 64."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG with the words that go with it.
+
+    Attributes
+    ----------
+    png : bytes
+    caption : str
+        Below the picture.
+    alt : str
+        What the picture shows, for readers who cannot see it.
+    """
+
+    png: bytes
+    caption: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What the page says about the model, taken from its card.
+
+    Attributes
+    ----------
+    name, version : str
+    checksum : str
+        SHA-256 of the bundle's weights.
+    method : str
+        Method and preset, in words.
+    trained_on : str
+        Training data with counts and licence, in words.
+    limits : tuple of str
+        Known limits, one sentence each.
+    scores : str
+        Measured quality with its interval and on what; empty if unknown.
+    """
+
+    name: str
+    version: str
+    checksum: str
+    method: str = ""
+    trained_on: str = ""
+    limits: tuple[str, ...] = ()
+    scores: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class ReportContent:
+    """Everything the page shows. Plain values; mappings are shown as two-column tables in their order.
+
+    Attributes
+    ----------
+    case_id : str
+    table : LesionTable
+    mip : Picture or None
+    cuts : tuple of Picture
+        Fused slices, hottest lesion first.
+    warnings : tuple of str
+        Of reading, of the model and of the measurement; those of the table are added.
+    model : ModelFacts or None
+        None where the mask was given by the user.
+    sources : tuple of SourceFile
+        Shown by role, last part of the path and short hash.
+    image : mapping
+        Grid, voxel size, orientation, ...
+    suv : mapping
+        How the SUV came about: tags used, factor, tracer, dose, times.
+    settings : mapping
+    timings_s : mapping
+        Seconds of each stage.
+    versions : mapping
+        Package and interpreter versions.
+    created : str
+        Date and time of the run, in words; empty to leave it out.
+    """
+
+    case_id: str
+    table: LesionTable
+    mip: Picture | None = None
+    cuts: tuple[Picture, ...] = ()
+    warnings: tuple[str, ...] = ()
+    model: ModelFacts | None = None
+    sources: tuple[SourceFile, ...] = ()
+    image: Mapping[str, object] = field(default_factory=dict)
+    suv: Mapping[str, object] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
+    timings_s: Mapping[str, float] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    created: str = ""
+
+
+def summary_sentence(table: LesionTable) -> str:
+    """Return the finding in one sentence, with units."""
+    totals = table.totals
+    if totals.lesions == 0:
+        return "No lesion was found in this image."
+    lesions = "1 lesion" if totals.lesions == 1 else f"{totals.lesions} lesions"
+    spread = f", largest distance between lesions {totals.spread_mm / 10:.1f} cm" if totals.lesions > 1 else ""
+    return (
+        f"{lesions}, total MTV {volume(totals.mtv_ml)} mL, TLG {volume(totals.tlg_g)} g, "
+        f"hottest SUVmax {totals.suv_max:.2f}, highest SUVpeak {totals.suv_peak:.2f}{spread}."
+    )
+
+
+def report_html(content: ReportContent) -> str:
+    """Return the report of one case as one HTML document with embedded pictures.
+
+    Every value is escaped; the page holds no script and refers to nothing outside itself.
+    """
+    import jinja2
+
+    source = resources.files("uptake.quantify").joinpath("templates/report.html.j2").read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
+                                     lstrip_blocks=True)  # fmt: skip
+    environment.filters.update(volume=volume, suv=suv, embedded=_embedded, words=words, seconds=_seconds)
+    table = content.table
+    return environment.from_string(source).render(
+        content=content,
+        table=table,
+        totals=table.totals,
+        summary=summary_sentence(table),
+        warnings=(*content.warnings, *(w for w in table.warnings if w not in content.warnings)),
+        notice=RESEARCH_USE_ONLY,
+        mtv=mtv_definition(table.mtv_method),
+        peak_radius_mm=PEAK_RADIUS_MM,
+        sources=[(s.role, PurePath(s.path.replace("\\", "/")).name, s.sha256[:SHORT_HASH]) for s in content.sources],
+        short_hash=SHORT_HASH,
+    )
+
+
+def volume(value: float) -> str:
+    """Return mL or g as text: two decimals below 10, one below 100, none above; "–" where undefined."""
+    if value != value:
+        return "–"
+    return f"{value:.2f}" if abs(value) < 9.995 else f"{value:.1f}" if abs(value) < 99.95 else f"{value:,.0f}"
+
+
+def suv(value: float) -> str:
+    """Return an SUV as text with two decimals; "–" where undefined."""
+    return "–" if value != value else f"{value:.2f}"
+
+
+def words(value: object) -> str:
+    """Return a plain value as text: yes and no, lists with commas, numbers without noise."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {words(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(words(item) for item in value)
+    return str(value)
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2f} s" if value < 10 else f"{value:.1f} s"
+
+
+def _embedded(png: bytes) -> str:
+    text = base64.b64encode(png).decode("ascii")
+    # Browsers skip the line break; whoever searches the page for links must not stop at four chance letters.
+    return "data:image/png;base64," + text.replace("http", "ht\ntp")
