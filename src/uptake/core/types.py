@@ -4,8 +4,8 @@ Image arrays outside the network are indexed ``[i, j, k]`` in the order of the a
 Inside `harmonise`, `sampling`, `networks` and `inference` arrays are channel first and in the order that the model card
 names, ``[c, z, y, x]`` for the methods shipped here. A shape is written in that order wherever it appears.
 
-World coordinates are millimetres in RAS+ (x to the patient's right, y to the front, z to the head), as in NIfTI; DICOM's
-LPS is turned into it where DICOM is read and back where DICOM is written, nowhere else.
+World coordinates are millimetres in RAS+ (x to the patient's right, y to the front, z to the head), as in NIfTI.
+DICOM's LPS becomes it where DICOM is read and comes back where DICOM is written, nowhere else.
 """
 
 from __future__ import annotations

@@ -97,8 +97,8 @@ def orthonormalised(affine: Affine, *, tolerance: float = SHEAR_TOLERANCE, name:
         return affine, 0.0
     if moved > tolerance:
         raise GeometryError(
-            f"{name}: its axes are not perpendicular (direction cosines are off by {moved:.3g}, allowed {tolerance:g}). "
-            "A tilted gantry or a sheared header; resample the image to a perpendicular grid first."
+            f"{name}: its axes are not perpendicular (direction cosines are off by {moved:.3g}, allowed {tolerance:g})."
+            " A tilted gantry or a sheared header; resample the image to a perpendicular grid first."
         )
     u, _, vt = np.linalg.svd(direction(affine))
     return compose(spacing_mm(affine), u @ vt, affine[:3, 3]), moved
