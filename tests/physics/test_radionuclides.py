@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+
+from uptake.core.errors import UnitError
+from uptake.physics.radionuclides import (
+    RADIONUCLIDES,
+    radionuclide_of_code,
+    radionuclide_of_half_life,
+    require_half_life,
+)
+
+
+@pytest.mark.parametrize(
+    ("code", "name"), [("C-111A1", "F-18"), ("77004003", "F-18"), ("C-131A3", "Ga-68"), (" c-105a1 ", "C-11")]
+)
+def test_codes_name_nuclides(code, name):
+    nuclide = radionuclide_of_code(code)
+    assert nuclide is not None
+    assert nuclide.name == name
+
+
+def test_unknown_codes_and_half_lives_name_nothing():
+    assert radionuclide_of_code("T-D4909") is None
+    assert radionuclide_of_half_life(3000.0) is None
+
+
+@pytest.mark.parametrize(
+    ("half_life_s", "name"), [(6586.0, "F-18"), (6588.0, "F-18"), (4057.0, "Ga-68"), (1223.0, "C-11"), (598.0, "N-13")]
+)
+def test_real_header_values_are_recognised_and_accepted(half_life_s, name):
+    nuclide = radionuclide_of_half_life(half_life_s)
+    assert nuclide is not None
+    assert nuclide.name == name
+    require_half_life(half_life_s, nuclide)
+
+
+def test_no_two_nuclides_are_confused():
+    assert len({code for nuclide in RADIONUCLIDES for code in nuclide.codes}) == 2 * len(RADIONUCLIDES)
+    for nuclide in RADIONUCLIDES:
+        assert radionuclide_of_half_life(nuclide.half_life_s) is nuclide
+
+
+def test_half_life_in_hours_is_refused():
+    with pytest.raises(UnitError, match=r"\(0018,1075\) is 1.83; expected seconds"):
+        require_half_life(1.83, None)
+
+
+def test_half_life_of_another_nuclide_is_refused():
+    with pytest.raises(UnitError, match="says Ga-68"):
+        require_half_life(6586.2, radionuclide_of_code("C-131A3"))
