@@ -172,9 +172,7 @@ def compare_paired(
     groups = _group_numbers(list(range(len(first))) if patients is None else list(patients), None)[defined]
     _, owners = np.unique(groups, return_inverse=True)
     differences = np.bincount(owners, (first - second)[defined]) / np.bincount(owners)
-    low, high = bootstrap_mean(
-        differences, np.arange(len(differences)), draws=draws, confidence=confidence, seed=seed
-    )
+    low, high = bootstrap_mean(differences, np.arange(len(differences)), draws=draws, confidence=confidence, seed=seed)
     return Comparison(
         mean_a=float(first[defined].mean()),
         mean_b=float(second[defined].mean()),

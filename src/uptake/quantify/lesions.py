@@ -249,6 +249,10 @@ def _warnings(lesions: tuple[Lesion, ...], method: str) -> tuple[str, ...]:
         names = ", ".join(f"{lesion.lesion} ({lesion.suv_peak_inside:.0%} inside)" for lesion in cut[:10])
         more = f" and {len(cut) - 10} more" if len(cut) > 10 else ""
         notes.append(f"SUVpeak is over a sphere cut by the edge of the image for lesion {names}{more}.")
+    beside = [lesion for lesion in lesions if lesion.suv_peak > lesion.suv_max]
+    if beside:
+        names = ", ".join(str(lesion.lesion) for lesion in beside[:10]) + (" ..." if len(beside) > 10 else "")
+        notes.append(f"SUVpeak is above SUVmax in lesion {names}: its sphere takes in hotter tissue beside the lesion.")
     cold = [lesion for lesion in lesions if lesion.mtv_ml == 0]
     if cold:
         names = ", ".join(str(lesion.lesion) for lesion in cold[:10]) + (" ..." if len(cold) > 10 else "")

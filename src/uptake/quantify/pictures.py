@@ -50,7 +50,6 @@ AIR_FRACTION = 0.02
 """Rows and columns whose projection stays below this share of the SUV window are air and cut off the MIP picture."""
 
 
-
 def mip_picture(
     pet: Volume,
     lesions: Volume | None = None,

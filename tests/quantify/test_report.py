@@ -1,0 +1,152 @@
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from uptake import RESEARCH_USE_ONLY
+from uptake.cases import SourceFile
+from uptake.geometry import Volume
+from uptake.quantify.lesions import measure_lesions
+from uptake.quantify.pictures import fusion_picture, mip_picture
+from uptake.quantify.report import ModelFacts, Picture, ReportContent, report_html, summary_sentence, volume, words
+
+GRID = np.diag([4.0, 4, 4, 1])
+EVIL = """<script>alert('x')</script><img src=x onerror="a()">&{{ 7*7 }}"""
+
+
+class Page(HTMLParser):
+    """Collects tags and attributes, and checks that every element is closed in order."""
+
+    VOID = frozenset({"meta", "img", "br", "hr", "link", "input"})
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.images = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        if tag == "img":
+            self.images.append(dict(attrs))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def table(spots=((3, 3, 3), (8, 8, 8))):
+    pet, mask = np.ones((12, 12, 12)), np.zeros((12, 12, 12), np.uint8)
+    for n, spot in enumerate(spots):
+        mask[spot] = 1
+        pet[spot] = 5 + n
+    return Volume(pet, GRID), measure_lesions(Volume(pet, GRID), Volume(mask, GRID))
+
+
+@pytest.fixture(scope="module")
+def content():
+    pet, lesions = table()
+    return ReportContent(
+        case_id="case-7",
+        table=lesions,
+        mip=Picture(mip_picture(pet, lesions.numbered), "Projections", "Coronal and sagittal projections"),
+        cuts=(Picture(fusion_picture(pet, None, None, lesions.lesions[0].hottest_mm), "Cuts", "Three cuts"),),
+        warnings=("The PET and CT do not overlap everywhere.",),
+        model=ModelFacts("small", "1.2", "0123456789abcdef", trained_on="41 patients", limits=("One scanner only.",)),
+        sources=(SourceFile("pet", "/home/someone/secret/pet.nii.gz", "f" * 64),),
+        image={"Voxel size, mm": (4.0, 4.0, 4.0)},
+        suv={"Radionuclide Half Life (0018,1075), s": 6586.2, "corrected": True},
+        settings={"step": 0.5},
+        timings_s={"model": 1.25},
+        versions={"uptake": "0.1.0"},
+        created="2024-05-06 07:08 UTC",
+    )
+
+
+def test_the_page_is_well_formed_and_complete(content):
+    html = report_html(content)
+    page = Page()
+    page.feed(html)
+    assert page.open == []
+    for text in (
+        "case-7", "2 lesions", "SUVmax", "41 patients", "One scanner only.", "0123456789ab", "f" * 12, "6586.2",
+        "do not overlap everywhere", "18-connectivity", "1.25 s", "0.1.0", "2024-05-06", "Voxel size, mm", "mL", "g/mL",
+    ):  # fmt: skip
+        assert text in html, text
+    assert html.count(RESEARCH_USE_ONLY) == 2
+    assert [image["alt"] for image in page.images] == ["Coronal and sagittal projections", "Three cuts"]
+
+
+def test_the_page_refers_to_nothing_outside_itself(content):
+    html = report_html(content)
+    assert "http" not in html and "<script" not in html and "@import" not in html and "<link" not in html
+    page = Page()
+    page.feed(html)
+    assert all(image["src"].startswith("data:image/png;base64,") for image in page.images)
+    assert not re.search(r"url\s*\(", re.sub(r'src="data:[^"]*"', "", html))
+
+
+def test_only_the_last_part_of_a_path_is_shown(content):
+    html = report_html(content)
+    assert "pet.nii.gz" in html and "secret" not in html
+    windows = replace(content, sources=(SourceFile("pet", r"C:\someone\pet.nii", "e" * 64),))
+    assert "someone" not in report_html(windows)
+
+
+def test_every_text_is_escaped(content):
+    evil = replace(
+        content,
+        case_id=EVIL,
+        warnings=(EVIL,),
+        model=ModelFacts(EVIL, EVIL, EVIL, EVIL, EVIL, (EVIL,), EVIL),
+        sources=(SourceFile(EVIL, EVIL, EVIL),),
+        image={EVIL: EVIL},
+        suv={EVIL: [EVIL]},
+        mip=Picture(b"\x89PNG", EVIL, EVIL),
+        created=EVIL,
+    )
+    html = report_html(evil)
+    page = Page()
+    page.feed(html)
+    assert "script" not in page.tags and page.tags.count("img") == 2
+    assert all("onerror" not in image for image in page.images)
+    assert "{{ 7*7 }}" in html and page.open == []
+
+
+def test_an_empty_case_says_so(content):
+    _, nothing = table(spots=())
+    html = report_html(ReportContent(case_id="a", table=nothing))
+    assert "No lesion was found" in html and "The mask holds no lesion." in html and "mask was given" in html
+    assert "nan" not in html.lower().replace("–", "")
+    assert "Please note" not in html
+
+
+def test_summary_sentence():
+    _, two = table()
+    assert summary_sentence(two) == (
+        "2 lesions, total MTV 0.13 mL, TLG 0.70 g, hottest SUVmax 6.00, highest SUVpeak 1.32, "
+        "largest distance between lesions 3.5 cm."
+    )
+    _, one = table(spots=((3, 3, 3),))
+    assert summary_sentence(one).startswith("1 lesion, total MTV 0.06 mL")
+
+
+def test_numbers_read_well():
+    assert [volume(v) for v in (0.0, 1.234, 9.996, 12.34, 99.96, 1234.5, float("nan"))] == [
+        "0.00", "1.23", "10.0", "12.3", "100", "1,234", "–",
+    ]  # fmt: skip
+    assert words(None) == "–" and words(False) == "no" and words((1, 2.5)) == "1, 2.5" and words({"a": 1.0}) == "a: 1"
+
+
+def test_same_content_same_page(content):
+    assert report_html(content) == report_html(content)
+
+
+def test_chance_letters_in_a_picture_do_not_look_like_a_link(content):
+    import base64
+
+    png = base64.b64decode("AAAAhttpAAAA")
+    html = report_html(replace(content, mip=Picture(png, "", "")))
+    source = re.search(r'src="data:image/png;base64,([^"]*)"', html).group(1)
+    assert "http" not in html and base64.b64decode(source.replace("\n", "")) == png
