@@ -15,8 +15,14 @@ RESEARCH_USE_ONLY = "Research use only. Not a medical device; not for diagnosis 
 
 _WHERE = {
     "Case": "uptake.cases",
+    "SegmentSettings": "uptake.workflows.segment",
     "Volume": "uptake.geometry.volume",
+    "evaluate": "uptake.workflows.evaluate",
+    "load_bundle": "uptake.workflows.bundles",
+    "quantify": "uptake.workflows.quantify",
     "read": "uptake.io.read",
+    "segment": "uptake.workflows.segment",
+    "train": "uptake.workflows.train",
 }
 
 __all__ = ["RESEARCH_USE_ONLY", "__version__", *sorted(_WHERE)]

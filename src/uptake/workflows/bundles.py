@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 from dataclasses import dataclass
 from functools import cached_property
@@ -60,6 +61,12 @@ class Bundle:
     def plan(self) -> Plan:
         """How cases come onto the model's grid."""
         return Plan.from_json(self.card.plan)
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 over the names and checksums of the weight files, as the card has them."""
+        text = "".join(f"{name}:{value};" for name, value in sorted(self.card.files.items()))
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @cached_property
     def states(self) -> dict[str, dict[str, torch.Tensor]]:

@@ -13,6 +13,9 @@ from uptake.core.errors import CheckpointError, ModelError
 
 CARD_FORMAT = 1
 CARD_FILE = "card.json"
+DEFAULT_MODEL = "phantom-lesion-small"
+"""What `segment` takes when no model is named."""
+
 SHIPPED = Path(__file__).parent / "bundles"
 """Bundles that come with the package."""
 

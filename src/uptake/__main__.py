@@ -1,0 +1,5 @@
+"""python -m uptake"""
+
+from uptake.cli.main import main
+
+main()

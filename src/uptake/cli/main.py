@@ -1,0 +1,85 @@
+"""Builds the parser and turns errors into messages and exit codes. Light: neither torch nor a file format is loaded."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+
+from cyclopts import App, CycloptsError
+
+import uptake
+from uptake.cli.console import complain
+from uptake.core.errors import UptakeError
+
+VERBS = {
+    "segment": "Find lesions in PET or PET/CT: masks, table, pictures, report.",
+    "quantify": "Measure a lesion mask you already have: the same table, pictures, report.",
+    "evaluate": "Compare masks with references: Dice, IoU, volumes, with intervals.",
+    "train": "Train a method on your own labelled scans; writes a bundle.",
+    "simulate": "Make physical digital patients with known lesions.",
+    "demo": "Simulate a patient, segment it, open the report. No data needed.",
+    "models": "List the models that come with the package.",
+    "info": "Show what a model is, was trained on, and cannot do.",
+}
+
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 our own failure; 2 wrong usage; 3 some cases of a cohort failed (failures.csv); "
+    "4 input refused."
+)
+
+app = App(
+    name="uptake",
+    version=uptake.__version__,
+    help=(
+        f"PET and PET/CT: scanner data in; lesions, numbers, pictures and reports out.\n\n{uptake.RESEARCH_USE_ONLY}"
+    ),
+    help_epilogue=EXIT_CODES,
+)
+for verb, text in VERBS.items():
+    app.command(f"uptake.cli.{verb}:{verb}", name=verb, help=text)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(run(argv))
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; messages go to standard error."""
+    # A scheduler's SIGTERM then unwinds like Ctrl-C: temporary files are removed, nothing is left half written.
+    if hasattr(signal, "SIGTERM"):
+        signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app(argv, exit_on_error=False, result_action="return_value")
+    except CycloptsError:
+        return 2  # cyclopts has printed what was wrong
+    except UptakeError as error:
+        complain(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        complain("Stopped. Nothing is left half written; the same command goes on from here.")
+        return 130
+    except BrokenPipeError:
+        # The reader of a pipe (head, less) has gone; that is no failure of ours.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+        return 0
+    except Exception as error:
+        if os.environ.get("UPTAKE_DEBUG"):
+            raise
+        complain(
+            f"uptake failed, and that is its own fault: {type(error).__name__}: {error}\n"
+            "Set UPTAKE_DEBUG=1 and run again for the traceback; please report it."
+        )
+        return 1
+    return 0
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""uptake quantify"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from uptake.cli.console import say, table
+
+
+def quantify(
+    pet: Path,
+    mask: Path,
+    /,
+    *,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    ct: Path | None = None,
+    connectivity: int = 18,
+    min_volume_ml: float = 0.0,
+    mtv: str = "mask",
+    assume_suv: bool = False,
+) -> None:
+    """Measure a lesion mask you already have: tables, pictures and report in OUT/<case>/.
+
+    Parameters
+    ----------
+    pet
+        PET in SUV: a file, a study folder or a DICOM folder.
+    mask
+        Mask on the PET's grid; every voxel that is not 0 is lesion.
+    out
+        Folder for the results.
+    ct
+        CT in HU for the fused pictures.
+    connectivity
+        Of lesions: 6, 18 or 26.
+    min_volume_ml
+        Leave smaller lesions out of the table.
+    mtv
+        Which voxels of a lesion count as metabolic volume: mask, 41%, suv2.5, suv4.
+    assume_suv
+        Take the PET as SUV although its values say otherwise.
+    """
+    from uptake.io.write import require_writable
+
+    require_writable(out)
+    from uptake.quantify.tables import lesion_rows
+    from uptake.workflows.quantify import quantify_to
+
+    found = quantify_to(
+        pet,
+        mask,
+        out,
+        ct=ct,
+        connectivity=connectivity,
+        min_volume_ml=min_volume_ml,
+        mtv_method=mtv,
+        assume_suv=assume_suv,
+    )
+    rows = lesion_rows(found)
+    columns = {"lesion": "lesion", "volume_ml": "volume mL", "mtv_ml": "MTV mL", "suv_max": "SUVmax"}
+    columns |= {"suv_mean": "SUVmean", "suv_peak": "SUVpeak", "tlg_g": "TLG g"}
+    table(rows[:15], columns)
+    say(f"  {out}")

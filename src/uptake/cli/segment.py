@@ -1,0 +1,146 @@
+"""uptake segment"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from uptake.cli.console import complain, progress, say, table
+from uptake.core.errors import CohortError, UsageError
+from uptake.zoo.cards import DEFAULT_MODEL
+
+
+def segment(
+    study: Path | None = None,
+    /,
+    *,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    study_option: Annotated[Path | None, Parameter(name=["--input", "-i"])] = None,
+    model: Annotated[str, Parameter(name=["--model", "-m"])] = DEFAULT_MODEL,
+    pet: Path | None = None,
+    ct: Path | None = None,
+    device: str = "auto",
+    mirror: bool = True,
+    tile_step: float | None = None,
+    precision: str = "auto",
+    connectivity: int = 18,
+    min_volume_ml: float = 0.0,
+    assume_suv: bool = False,
+    again: bool = False,
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"])] = False,
+) -> None:
+    """Find lesions: OUT/<case>/ gets lesions.nii.gz on the scan's own grid, tables, pictures and report.html.
+
+    Research use only; not a medical device.
+
+    Parameters
+    ----------
+    study
+        A study folder (NIfTI, MHA, NRRD or DICOM), a PET file, an nnU-Net images folder, or a folder of studies.
+    out
+        Folder for the results; one folder per case inside. A run that was stopped goes on where it was.
+    study_option
+        The same as STUDY, for those who type -i.
+    model
+        A shipped model (uptake models) or a bundle folder.
+    pet
+        PET in SUV, instead of or within STUDY.
+    ct
+        CT in HU, instead of or within STUDY.
+    device
+        auto, cpu, cuda, cuda:1, mps.
+    mirror
+        Average over flips: better, eight times the work. --no-mirror for speed.
+    tile_step
+        Sliding-window step as a share of the window, 0 to 1; larger is faster.
+    precision
+        auto (bfloat16 where the device has it), float32, bfloat16.
+    connectivity
+        Of lesions: 6, 18 (as autoPET counts) or 26.
+    min_volume_ml
+        Leave smaller lesions out of the table.
+    assume_suv
+        Take the PET as SUV although its values say otherwise.
+    again
+        Do cases anew that are complete already.
+    quiet
+        Print nothing but errors.
+    """
+    from uptake.io.find import CaseFiles, find_cases, with_overrides
+    from uptake.io.image import image_stem
+    from uptake.io.write import require_writable
+
+    if study is not None and study_option is not None:
+        raise UsageError("the study is named twice: as an argument and with --input.")
+    chosen = study or study_option
+    if chosen is None and pet is None:
+        raise UsageError("name a study, or a PET file with --pet.")
+    if tile_step is not None and not 0 < tile_step <= 1:
+        raise UsageError(f"--tile-step is a share of the window in (0, 1], came {tile_step}.")
+    if connectivity not in (6, 18, 26):
+        raise UsageError(f"--connectivity is 6, 18 or 26, came {connectivity}.")
+    require_writable(out)
+    if chosen is not None:
+        cases = find_cases(chosen, pet=pet, ct=ct)
+    else:
+        assert pet is not None
+        name = pet.resolve().name if pet.is_dir() else image_stem(pet)
+        cases = [with_overrides(CaseFiles(name), pet=pet, ct=ct, lesions=None)]
+
+    from uptake.workflows.cohort import FAILURES, segment_cases
+    from uptake.workflows.segment import SegmentSettings
+
+    settings = SegmentSettings(mirror, tile_step, precision, connectivity, min_volume_ml)
+    with progress("segmenting", quiet=quiet) as on_window:
+        result = segment_cases(
+            cases,
+            out,
+            model=model,
+            device=device,
+            settings=settings,
+            assume_suv=assume_suv,
+            again=again,
+            on_window=on_window,
+            on_case=None if quiet or len(cases) == 1 else (lambda case, state: say(f"{case}: {state}")),
+        )
+    if not quiet:
+        for case in result.kept:
+            say(f"{case}: complete already with the same input, model and settings; kept (--again does it anew).")
+        for case in (*result.written, *result.kept)[:1] if len(cases) == 1 else ():
+            _show(out / case)
+        if len(cases) > 1:
+            say(f"{len(result.written)} written, {len(result.kept)} kept, {len(result.failures)} failed; see {out}")
+    if result.failures:
+        for failure in result.failures[:10]:
+            complain(f"{failure.case}: {failure.message}")
+        raise CohortError(f"{len(result.failures)} of {len(cases)} cases failed; they are listed in {out / FAILURES}.")
+
+
+def _show(folder: Path) -> None:
+    """Print the table of one case and where its files are."""
+    import json
+
+    content = json.loads((folder / "lesions.json").read_text(encoding="utf-8"))
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    rows = content["lesions"]
+    shown = {
+        "lesion": "lesion",
+        "volume_ml": "volume mL",
+        "suv_max": "SUVmax",
+        "suv_mean": "SUVmean",
+        "suv_peak": "SUVpeak",
+        "tlg_g": "TLG g",
+    }
+    if rows:
+        table(rows[:15], shown)
+        if len(rows) > 15:
+            say(f"  … {len(rows) - 15} more in lesions.csv")
+        totals = content["totals"]
+        say(f"  total: MTV {totals['mtv_ml']:.1f} mL, TLG {totals['tlg_g']:.1f} g")
+    else:
+        say("  No lesion was found.")
+    for warning in run["warnings"]:
+        say(f"  ! {warning}")
+    say(f"  {folder / 'report.html'}")

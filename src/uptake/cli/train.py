@@ -1,0 +1,141 @@
+"""uptake train"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from uptake.cli.console import say
+from uptake.core.errors import UsageError
+
+
+def train(
+    method: Literal["lesiontracer"],
+    dataset: Path,
+    /,
+    *,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    preset: Literal["auto", "published", "small"] = "auto",
+    folds: str = "0,1,2,3,4",
+    n_folds: int = 5,
+    splits: Path | None = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    window: tuple[int, int, int] | None = None,
+    spacing_mm: tuple[float, float, float] | None = None,
+    features: str | None = None,
+    blocks: str | None = None,
+    seed: int | None = None,
+    name: str | None = None,
+    licence: str = "not stated",
+    device: str = "auto",
+    precision: str = "auto",
+    assume_suv: bool = False,
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"])] = False,
+) -> None:
+    """Train a method on labelled scans: cross-validation by patient, scores on whole scans, and a model bundle.
+
+    A run that is stopped, even by kill -9, goes on from its last checkpoint when the same command is given again.
+
+    Parameters
+    ----------
+    method
+        lesiontracer.
+    dataset
+        nnU-Net raw dataset (CT _0000, PET _0001), or a folder of studies with lesion masks.
+    out
+        Receives the cache, a folder per fold (log.csv, loss.png, checkpoints, held-out masks), cases.csv,
+        summary.json and bundle/.
+    preset
+        published: the paper's network and schedule (a 40 GB GPU). small: two CPU cores, minutes. auto: by the device.
+    folds
+        Which to train: numbers with commas, or all for one model on every case.
+    n_folds
+        Folds of the cross-validation, split by patient.
+    splits
+        nnU-Net splits_final.json to use instead.
+    steps, batch_size, learning_rate, window, spacing_mm, seed
+        Change the preset; window and spacing in (z, y, x).
+    features, blocks
+        Change the network: numbers with commas, finest stage first.
+    name
+        Of the bundle.
+    licence
+        Of the weights; written into the card.
+    device, precision
+        auto, cpu, cuda ...; auto, 32-true, bf16-mixed, 16-mixed.
+    assume_suv
+        Take every PET as SUV although its values say otherwise.
+    quiet
+        Print nothing but errors.
+    """
+    from uptake.io.write import require_writable
+
+    require_writable(out)
+    from uptake.training.devices import resolve_device
+    from uptake.training.protocol import EpochReport
+    from uptake.workflows.bundles import method_module
+    from uptake.workflows.train import About
+    from uptake.workflows.train import train as workflow
+
+    Config: Any = method_module(method).Config
+    if preset == "auto":
+        preset = "published" if resolve_device(device).type == "cuda" else "small"
+    changes: dict[str, Any] = {
+        "steps": steps,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "window": window,
+        "spacing_mm": spacing_mm,
+        "features": _numbers(features, "--features"),
+        "blocks": _numbers(blocks, "--blocks"),
+        "seed": seed,
+    }
+    config = replace(getattr(Config, preset)(), **{k: v for k, v in changes.items() if v is not None})
+
+    def on_epoch(fold: str, report: EpochReport) -> None:
+        row = report.row
+        say(
+            f"fold {fold}  step {report.step:>6}/{report.steps}  loss {row['train_loss']:+.4f}  "
+            f"held-out windows: loss {row['validation_loss']:+.4f}, Dice {row['pseudo_dice']:.3f}  "
+            f"{row['seconds']:.0f} s"
+        )
+
+    wanted: list[int | str] = ["all"] if folds == "all" else list(_numbers(folds, "--folds") or ())
+    result = workflow(
+        method,
+        dataset,
+        out,
+        config=config,
+        about=About(
+            name=name or f"{method}-{dataset.resolve().name}", data=dataset.resolve().name, weights_licence=licence
+        ),
+        folds=wanted,
+        n_folds=n_folds,
+        splits=splits,
+        device=device,
+        precision=precision,
+        assume_suv=assume_suv,
+        on_epoch=None if quiet else on_epoch,
+    )
+    if not quiet:
+        if "dice" in result.summary:
+            dice = result.summary["dice"]
+            say(
+                f"mean Dice of {dice['n']} held-out scans {dice['mean']:.4f} "
+                f"(95 % interval {dice['low']:.4f} to {dice['high']:.4f})"
+            )
+        say(f"bundle: {result.bundle}")
+
+
+def _numbers(text: str | None, option: str) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"{option} takes whole numbers with commas, came {text!r}.") from error

@@ -1,0 +1,108 @@
+"""Many studies, one model: one bad case does not stop the others, a stopped run goes on, failures are listed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from uptake.core.errors import UptakeError
+from uptake.io.find import CaseFiles
+from uptake.io.read import read_case
+from uptake.io.write import require_writable, write_csv
+from uptake.quantify.manifest import BundleRecord
+from uptake.workflows.bundles import Bundle, load_bundle
+from uptake.workflows.outputs import is_done, request_of, write_segmentation
+from uptake.workflows.segment import SegmentSettings, segment
+
+log = logging.getLogger(__name__)
+
+FAILURES = "failures.csv"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A case that could not be segmented, why, and the exit code that it alone would have given."""
+
+    case: str
+    error: str
+    message: str
+    exit_code: int
+
+
+@dataclass(frozen=True)
+class CohortResult:
+    """What became of every case: ids of those written now, those found complete from an earlier run, and failures."""
+
+    written: tuple[str, ...]
+    kept: tuple[str, ...]
+    failures: tuple[Failure, ...]
+
+
+def segment_cases(
+    cases: Sequence[CaseFiles],
+    out: Path,
+    *,
+    model: str | Path | Bundle,
+    device: str = "auto",
+    settings: SegmentSettings | None = None,
+    assume_suv: bool = False,
+    again: bool = False,
+    on_case: Callable[[str, str], None] | None = None,
+    on_window: Callable[[int, int], None] | None = None,
+) -> CohortResult:
+    """Segment every case into ``out/<case>/``; weights are loaded once.
+
+    A case whose folder already holds the complete result of the same input, model and settings is kept, unless
+    `again`. Failures are written to ``out/failures.csv`` (removed when there are none), results of good cases stay.
+
+    Parameters
+    ----------
+    cases : sequence of CaseFiles
+    out : Path
+    model, device, settings, assume_suv
+        As for `segment`.
+    again : bool
+        Do complete cases anew.
+    on_case : callable, optional
+        Told (case id, "start" | "written" | "kept" | "failed").
+    on_window : callable, optional
+        Told (done, all) within a case.
+
+    Raises
+    ------
+    OutputError, ModelError
+        Before any case is read, if nothing could be written or the model is not usable.
+    """
+    settings = settings or SegmentSettings()
+    require_writable(out)
+    bundle = model if isinstance(model, Bundle) else load_bundle(model)
+    record = BundleRecord(bundle.card.name, bundle.card.version, dict(bundle.card.files))
+    tell = on_case or (lambda case, state: None)
+    written, kept, failures = [], [], []
+    for files in cases:
+        tell(files.id, "start")
+        try:
+            case = read_case(files, assume_suv=assume_suv)
+            if not again and is_done(out / files.id, request_of(case, record, asdict(settings))):
+                kept.append(files.id)
+                tell(files.id, "kept")
+                continue
+            found = segment(case, model=bundle, device=device, settings=settings, on_window=on_window)
+            write_segmentation(found, out / files.id)
+        except Exception as error:
+            if len(cases) == 1:
+                raise
+            code = error.exit_code if isinstance(error, UptakeError) else 1
+            failures.append(Failure(files.id, type(error).__name__, str(error), code))
+            log.warning("%s failed", files.id, exc_info=not isinstance(error, UptakeError))
+            tell(files.id, "failed")
+            continue
+        written.append(files.id)
+        tell(files.id, "written")
+    if failures:
+        write_csv([asdict(f) for f in failures], out / FAILURES, columns=["case", "error", "message", "exit_code"])
+    else:
+        (out / FAILURES).unlink(missing_ok=True)
+    return CohortResult(tuple(written), tuple(kept), tuple(failures))

@@ -1,0 +1,238 @@
+"""A case's folder of results: complete or not there at all."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from uptake import __version__
+from uptake.cases import Case
+from uptake.core.units import AIR_HU
+from uptake.geometry.grid import Grid
+from uptake.geometry.volume import Volume
+from uptake.harmonise.resample import to_grid
+from uptake.io.write import (
+    atomic_path,
+    require_writable,
+    sha256_of,
+    write_csv,
+    write_json,
+    write_text,
+    write_volume,
+)
+from uptake.quantify.lesions import LesionTable
+from uptake.quantify.manifest import BundleRecord, OutputFile, run_manifest
+from uptake.quantify.pictures import fusion_picture, mip_picture
+from uptake.quantify.report import ModelFacts, Picture, ReportContent, report_html
+from uptake.quantify.tables import LESION_COLUMNS, lesion_rows, table_as_json
+from uptake.workflows.segment import Segmentation
+from uptake.zoo.cards import Card
+
+RUN = "run.json"
+CUTS = 3
+"""Lesions shown as fused slices, hottest first."""
+
+
+def write_segmentation(found: Segmentation, folder: Path) -> Path:
+    """Write lesions.nii.gz, lesions.csv, lesions.json, mip.png, report.html and run.json, and return the folder.
+
+    Everything is written beside the final place and appears there in one rename; an older result is replaced whole.
+    """
+    model = model_facts(found.card, found.checksum)
+    settings = {
+        **asdict(found.settings),
+        "device": found.device,
+        "precision": found.precision,
+        "windows_computed": found.windows[0],
+        "windows_skipped_as_air": found.windows[1],
+    }
+    bundle = BundleRecord(found.card.name, found.card.version, dict(found.card.files))
+    return write_results(
+        found.case,
+        found.lesions,
+        found.table,
+        folder,
+        model=model,
+        bundle=bundle,
+        settings=settings,
+        request=request_of(found.case, bundle, asdict(found.settings)),
+        warnings=found.warnings,
+        timings_s=found.timings_s,
+    )
+
+
+def write_results(
+    case: Case,
+    lesions: Volume,
+    table: LesionTable,
+    folder: Path,
+    *,
+    model: ModelFacts | None,
+    bundle: BundleRecord | None,
+    settings: Mapping[str, object],
+    request: Mapping[str, object],
+    warnings: tuple[str, ...],
+    timings_s: Mapping[str, float],
+    suv_window: tuple[float, float] = (0.0, 7.0),
+) -> Path:
+    """Write the files of one case; see `write_segmentation`."""
+    started = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
+    versions = package_versions()
+    mip = mip_picture(case.pet, lesions, suv_window=suv_window)
+    content = ReportContent(
+        case_id=case.id,
+        table=table,
+        mip=Picture(
+            mip,
+            f"Maximum-intensity projections, SUV {suv_window[0]:g} to {suv_window[1]:g}; lesions outlined.",
+            "Coronal and sagittal projection of the PET with lesion outlines",
+        ),
+        cuts=_cuts(case, lesions, table, suv_window),
+        warnings=warnings,
+        model=model,
+        sources=case.sources,
+        image={
+            "voxels": " × ".join(str(n) for n in case.pet.shape),
+            "voxel size": " × ".join(f"{mm:.2f}" for mm in case.pet.spacing_mm) + " mm",
+            "orientation": case.pet.orientation,
+            "CT": "none" if case.ct is None else " × ".join(str(n) for n in case.ct.shape) + " voxels",
+        },
+        suv=_provenance(case.acquisition),
+        settings=settings,
+        timings_s=timings_s,
+        versions=versions,
+        created=started,
+    )
+    with whole_folder(folder) as place:
+        write_volume(lesions, place / "lesions.nii.gz")
+        write_csv(lesion_rows(table), place / "lesions.csv", columns=LESION_COLUMNS)
+        write_json(table_as_json(table), place / "lesions.json")
+        with atomic_path(place / "mip.png") as temporary:
+            temporary.write_bytes(mip)
+        write_text(report_html(content), place / "report.html")
+        outputs = [OutputFile(f.name, sha256_of(f), f.stat().st_size) for f in sorted(place.iterdir())]
+        manifest = run_manifest(
+            case.id,
+            inputs=case.sources,
+            outputs=outputs,
+            bundle=bundle,
+            settings=settings,
+            versions=versions,
+            timings_s=timings_s,
+            warnings=warnings,
+            acquisition=case.acquisition,
+            started=started,
+        )
+        write_json({**manifest, "request": request}, place / RUN)
+    return folder
+
+
+def request_of(case: Case, bundle: BundleRecord | None, settings: Mapping[str, object]) -> dict[str, object]:
+    """Return what a result depends on; two runs with equal requests give equal masks."""
+    return {
+        "inputs": sorted([source.role, source.sha256] for source in case.sources),
+        "bundle": None if bundle is None else dict(sorted(bundle.checksums.items())),
+        "settings": dict(settings),
+        "version": __version__,
+    }
+
+
+def is_done(folder: Path, request: Mapping[str, object]) -> bool:
+    """Return whether `folder` holds the complete result of this very request, files unchanged."""
+    try:
+        run = json.loads((folder / RUN).read_text(encoding="utf-8"))
+        if run["request"] != json.loads(json.dumps(request)):
+            return False
+        return all(sha256_of(folder / output["name"]) == output["sha256"] for output in run["outputs"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `folder` that takes its place in one rename when the block succeeds.
+
+    A run stopped inside the block leaves the old folder. A run killed between the two renames that replace an old
+    folder leaves it as ``.NAME.old``; the next run puts it back.
+    """
+    require_writable(folder.parent)
+    old = folder.with_name(f".{folder.name}.old")
+    if old.exists() and not folder.exists():
+        old.replace(folder)
+    for stale in folder.parent.glob(f".{folder.name}.part-*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.part-", dir=folder.parent))
+    partial.chmod(0o755)
+    try:
+        yield partial
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            folder.replace(old)
+        partial.replace(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def model_facts(card: Card, checksum: str) -> ModelFacts:
+    """Return what the report says about a model."""
+    training = ", ".join(f"{key}: {value}" for key, value in card.training.items())
+    scores = []
+    for score in card.scores:
+        values = score.get("metrics", {}).get("dice")
+        if values:
+            scores.append(
+                f"mean Dice {values['mean']:.2f} (95 % interval {values['low']:.2f} to {values['high']:.2f}), "
+                f"{score.get('cases')} cases, {score.get('protocol')}"
+            )
+    return ModelFacts(
+        name=card.name,
+        version=card.version,
+        checksum=checksum,
+        method=f"{card.method}, preset {card.config.get('preset', '–')}",
+        trained_on=training,
+        limits=tuple(card.limits),
+        scores="; ".join(scores),
+    )
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions that can change a number; torch only where it is loaded."""
+    versions = {"uptake": __version__, "python": platform.python_version(), "numpy": np.__version__}
+    if "torch" in sys.modules:
+        versions["torch"] = str(sys.modules["torch"].__version__)
+    return versions
+
+
+def _cuts(case: Case, lesions: Volume, table: LesionTable, window: tuple[float, float]) -> tuple[Picture, ...]:
+    if not table.lesions:
+        return ()
+    ct = None if case.ct is None else to_grid(case.ct, Grid.of(case.pet), order=1, fill=AIR_HU)
+    hottest = sorted(table.lesions, key=lambda lesion: (-lesion.suv_max, lesion.lesion))[:CUTS]
+    return tuple(
+        Picture(
+            fusion_picture(case.pet, ct, lesions, lesion.hottest_mm, suv_window=window),
+            f"Lesion {lesion.lesion}: SUVmax {lesion.suv_max:.2f}, {lesion.volume_ml:.1f} mL. Three planes.",
+            f"Three cuts through the hottest voxel of lesion {lesion.lesion}",
+        )
+        for lesion in hottest
+    )
+
+
+def _provenance(acquisition: Mapping[str, Any]) -> dict[str, object]:
+    """Return the part of the acquisition record that fits a report: no nested tag lists."""
+    if not acquisition:
+        return {"source": "SUV as given in the file"}
+    return {key: value for key, value in acquisition.items() if not isinstance(value, list | dict)}

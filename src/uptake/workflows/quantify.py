@@ -1,0 +1,101 @@
+"""A PET and a mask in, the same table, pictures and report out: for masks from anywhere."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from uptake.cases import Case
+from uptake.core.errors import UsageError
+from uptake.io.foreign import as_volume
+from uptake.io.read import read
+from uptake.quantify.lesions import LesionTable, measure_lesions
+from uptake.workflows.outputs import request_of, write_results
+
+
+def quantify(
+    pet: Any,
+    mask: Any,
+    *,
+    connectivity: int = 18,
+    min_volume_ml: float = 0.0,
+    mtv_method: str = "mask",
+    assume_suv: bool = False,
+) -> LesionTable:
+    """Return the lesion table of a PET and a mask; files, `Volume`s, nibabel or SimpleITK images.
+
+    Parameters
+    ----------
+    pet : path, Case, or image
+        SUV, g/mL.
+    mask : path or image
+        On the PET's grid; every voxel that is not 0 is lesion.
+    connectivity, min_volume_ml, mtv_method
+        See `quantify.lesions.measure_lesions`.
+    assume_suv : bool
+        As in `uptake.read`.
+
+    Raises
+    ------
+    InputError
+        Of the kind that fits.
+
+    Examples
+    --------
+    >>> quantify("pet.nii.gz", "lesion.nii.gz").totals.tlg_g
+    """
+    if isinstance(mask, str | Path):
+        case = _read(pet, mask, assume_suv=assume_suv)
+        assert case.lesions is not None
+        volume, labels = case.pet, case.lesions
+    else:
+        volume = pet.pet if isinstance(pet, Case) else None
+        if volume is None:
+            volume = (
+                read(pet, assume_suv=assume_suv).pet if isinstance(pet, str | Path) else as_volume(pet, name="the PET")
+            )
+        labels = as_volume(mask, name="the mask")
+    return measure_lesions(
+        volume, labels, connectivity=connectivity, min_volume_ml=min_volume_ml, mtv_method=mtv_method
+    )
+
+
+def quantify_to(
+    pet: Path,
+    mask: Path,
+    out: Path,
+    *,
+    ct: Path | None = None,
+    connectivity: int = 18,
+    min_volume_ml: float = 0.0,
+    mtv_method: str = "mask",
+    assume_suv: bool = False,
+) -> LesionTable:
+    """Measure the mask and write lesions.nii.gz, tables, pictures, report and run.json into ``out/<case>``."""
+    began = time.perf_counter()
+    case = read(pet, ct=ct, lesions=mask, assume_suv=assume_suv)
+    assert case.lesions is not None
+    table = measure_lesions(
+        case.pet, case.lesions, connectivity=connectivity, min_volume_ml=min_volume_ml, mtv_method=mtv_method
+    )
+    settings = {"connectivity": connectivity, "min_volume_ml": min_volume_ml, "mtv_method": mtv_method}
+    write_results(
+        case,
+        case.lesions,
+        table,
+        out / case.id,
+        model=None,
+        bundle=None,
+        settings=settings,
+        request=request_of(case, None, settings),
+        warnings=case.warnings,
+        timings_s={"read and quantify": time.perf_counter() - began},
+    )
+    return table
+
+
+def _read(pet: Any, mask: str | Path, *, assume_suv: bool) -> Case:
+    if isinstance(pet, str | Path):
+        return read(pet, lesions=mask, assume_suv=assume_suv)
+    raise UsageError("give PET and mask both as files, or both as images.")

@@ -1,0 +1,222 @@
+"""The whole road, once: read, harmonise, predict, restore, quantify. Writing is `outputs.write_segmentation`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from uptake.cases import Case
+from uptake.core.errors import GeometryError, ModelError
+from uptake.geometry.grid import overlap_fraction, require_same_frame
+from uptake.geometry.volume import Volume
+from uptake.harmonise.onto import harmonise
+from uptake.harmonise.restore import restore
+from uptake.io.foreign import as_volume, is_foreign, like
+from uptake.io.read import read
+from uptake.physics.plausibility import require_hu, require_suv
+from uptake.quantify.lesions import LesionTable, measure_lesions
+from uptake.training.devices import bf16_pays, resolve_device
+from uptake.workflows.bundles import Bundle, load_bundle
+from uptake.zoo.cards import DEFAULT_MODEL, Card
+
+
+@dataclass(frozen=True)
+class SegmentSettings:
+    """What changes the numbers.
+
+    Attributes
+    ----------
+    mirror : bool
+        Average over all flips the model was trained with (8 times the work).
+    tile_step : float or None
+        Sliding-window step as a share of the window; None: the model's own.
+    precision : str
+        "auto" (bfloat16 where the device multiplies in it), "float32" or "bfloat16".
+    connectivity : int
+        Of lesions: 6, 18 or 26.
+    min_volume_ml : float
+        Smaller components are left out of the table; the mask keeps them.
+    """
+
+    mirror: bool = True
+    tile_step: float | None = None
+    precision: str = "auto"
+    connectivity: int = 18
+    min_volume_ml: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """What `segment` found.
+
+    Attributes
+    ----------
+    case : Case
+        As read.
+    lesions : Volume
+        uint8, 1 inside lesions, on the PET's own grid.
+    mask : object
+        `lesions` as the type the PET came in: a nibabel image for a nibabel image, a SimpleITK image for one of those,
+        else the `Volume`.
+    table : LesionTable
+    card : Card
+        Of the model.
+    checksum : str
+        Over the model's weight files.
+    settings : SegmentSettings
+    device, precision : str
+        As resolved.
+    warnings : tuple of str
+        Of reading and of running the model.
+    timings_s : mapping
+        Seconds per stage.
+    windows : tuple of int
+        Computed, and skipped as air.
+    """
+
+    case: Case
+    lesions: Volume
+    mask: Any
+    table: LesionTable
+    card: Card
+    checksum: str
+    settings: SegmentSettings
+    device: str
+    precision: str
+    warnings: tuple[str, ...] = ()
+    timings_s: Mapping[str, float] = field(default_factory=dict)
+    windows: tuple[int, int] = (0, 0)
+
+
+def segment(
+    study: Any,
+    *,
+    ct: Any = None,
+    model: str | Path | Bundle = DEFAULT_MODEL,
+    device: str = "auto",
+    settings: SegmentSettings | None = None,
+    assume_suv: bool = False,
+    on_window: Callable[[int, int], None] | None = None,
+) -> Segmentation:
+    """Return lesions and their table for one study. No file is written, none is needed.
+
+    Parameters
+    ----------
+    study : path, Case, Volume, nibabel image or SimpleITK image
+        A path goes through `uptake.read`. An image is the PET in SUV.
+    ct : Volume, nibabel image or SimpleITK image, optional
+        HU, on its own or the PET's grid; only where `study` is an image.
+    model : str, Path or Bundle
+        A shipped model, a bundle folder, or one already loaded (for many cases).
+    device : str
+        "auto", "cpu", "cuda", "cuda:1", "mps".
+    settings : SegmentSettings, optional
+    assume_suv : bool
+        Take the PET as SUV even where its values say otherwise.
+    on_window : callable, optional
+        Told (done, all).
+
+    Raises
+    ------
+    InputError
+        Of the kind that fits, before any work; see `uptake.read`.
+    ModelError
+        If the model does not exist, or needs a CT that is not there.
+
+    Examples
+    --------
+    >>> found = segment("study/", model="phantom-lesion-small")
+    >>> found.table.totals.mtv_ml
+    """
+    settings = settings or SegmentSettings()
+    timings: dict[str, float] = {}
+    clock = time.perf_counter()
+
+    def lap(stage: str) -> None:
+        nonlocal clock
+        now = time.perf_counter()
+        timings[stage], clock = now - clock, now
+
+    bundle = model if isinstance(model, Bundle) else load_bundle(model)
+    lap("load model")
+    case = _case(study, ct, assume_suv=assume_suv)
+    warnings = list(case.warnings)
+    card = bundle.card
+    if case.ct is None and "ct" in card.needs:
+        raise ModelError(f"{case.id}: model {card.name} needs a CT, and there is none. Give one with --ct FILE (ct=…).")
+    if case.ct is None and "ct" in card.accepts:
+        warnings.append(f"No CT: {card.name} was run on PET alone, which it was trained to accept.")
+    lap("read")
+    harmonised, trace = harmonise(case, bundle.plan)
+    lap("harmonise")
+    config = bundle.config
+    if not settings.mirror:
+        config = replace(config, mirror_axes=())
+    if settings.tile_step is not None:
+        config = replace(config, tile_step=settings.tile_step)
+    target = resolve_device(device)
+    dtype = _dtype(settings.precision, target)
+    prediction = bundle.method.predict(
+        bundle.networks(), harmonised, config, device=target, dtype=dtype, on_window=on_window
+    )
+    lap("network")
+    lesions = restore(prediction, trace, order=bundle.plan.logits_order).labels
+    lap("restore")
+    table = measure_lesions(case.pet, lesions, connectivity=settings.connectivity, min_volume_ml=settings.min_volume_ml)
+    lap("quantify")
+    return Segmentation(
+        case=case,
+        lesions=lesions,
+        mask=like(lesions, study),
+        table=table,
+        card=card,
+        checksum=bundle.checksum,
+        settings=settings,
+        device=str(target),
+        precision=str(dtype).removeprefix("torch."),
+        warnings=tuple(warnings),
+        timings_s=timings,
+        windows=(prediction.windows_run, prediction.windows_skipped),
+    )
+
+
+def _case(study: Any, ct: Any, *, assume_suv: bool) -> Case:
+    if isinstance(study, Case):
+        return study
+    if isinstance(study, str | Path):
+        return read(study, ct=ct, assume_suv=assume_suv)
+    if not (isinstance(study, Volume) or is_foreign(study)):
+        as_volume(study, name="the PET")  # raises with the list of what is accepted
+    pet = _numbers(as_volume(study, name="the PET"), "the PET")
+    if not assume_suv:
+        require_suv(pet.array, pet.voxel_volume_ml, name="the PET")
+    if ct is None:
+        return Case("case", pet)
+    hu = _numbers(as_volume(ct, name="the CT"), "the CT")
+    require_same_frame(pet, hu, names=("the PET", "the CT"))
+    if max(overlap_fraction(pet, hu), overlap_fraction(hu, pet)) == 0.0:
+        raise GeometryError("the PET and the CT do not overlap in space; they are of two examinations.")
+    warnings = require_hu(hu.array, hu.voxel_volume_ml, name="the CT")
+    return Case("case", pet, hu, warnings=tuple(warnings))
+
+
+def _numbers(volume: Volume, name: str) -> Volume:
+    array = np.asarray(volume.array, dtype=np.float32)
+    if not np.isfinite(array).all():
+        raise GeometryError(f"{name} holds NaN or infinite voxels; convert it again.")
+    return volume.with_array(array)
+
+
+def _dtype(precision: str, device: torch.device) -> torch.dtype:
+    choices = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    if precision == "auto":
+        return torch.bfloat16 if bf16_pays(device) else torch.float32
+    if precision not in choices:
+        raise ModelError(f"precision {precision!r} is unknown; choose auto, float32 or bfloat16.")
+    return choices[precision]

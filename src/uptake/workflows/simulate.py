@@ -1,0 +1,66 @@
+"""Digital patients as study folders that every other verb reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from uptake.core.errors import UsageError
+from uptake.io.write import require_writable, write_json, write_volume
+from uptake.simulation.phantoms import PatientConfig, SimulatedPatient, simulate_patient
+from uptake.workflows.outputs import whole_folder
+
+
+def simulate(
+    out: Path,
+    *,
+    patients: int = 1,
+    seed: int = 0,
+    spacing_mm: float = 4.0,
+    n_lesions: int | None = None,
+    config: PatientConfig | None = None,
+    on_patient: Callable[[str, SimulatedPatient], None] | None = None,
+) -> list[Path]:
+    """Write `patients` study folders and return them; patient n has seed ``seed + n`` and is named after it.
+
+    Each holds pet.nii.gz (SUV), ct.nii.gz (HU), lesion.nii.gz, organs.nii.gz and truth.json (every lesion's true
+    volume and uptake, the patient's parameters). Folders that are complete already are kept.
+
+    Raises
+    ------
+    UsageError
+        If the number of patients is not positive.
+    """
+    if patients < 1:
+        raise UsageError(f"the number of patients is 1 or more, came {patients}.")
+    require_writable(out)
+    folders = []
+    for number in range(seed, seed + patients):
+        folder = out / f"sim_{number:05d}"
+        folders.append(folder)
+        if (folder / "truth.json").exists():
+            continue
+        patient = simulate_patient(number, spacing_mm=(spacing_mm,) * 3, n_lesions=n_lesions, config=config)
+        write_patient(patient, folder)
+        if on_patient is not None:
+            on_patient(folder.name, patient)
+    return folders
+
+
+def write_patient(patient: SimulatedPatient, folder: Path) -> None:
+    """Write one simulated patient as a study folder, whole or not at all."""
+    case = patient.case
+    assert case.ct is not None and case.lesions is not None and case.organs is not None
+    with whole_folder(folder) as place:
+        write_volume(case.pet, place / "pet.nii.gz")
+        write_volume(case.ct, place / "ct.nii.gz")
+        write_volume(case.lesions, place / "lesion.nii.gz")
+        write_volume(case.organs, place / "organs.nii.gz")
+        truth = {
+            "notice": "Simulated; no such person exists.",
+            "parameters": patient.parameters,
+            "lesions": [asdict(lesion) for lesion in patient.lesion_table],
+            "organs": patient.organ_names,
+        }
+        write_json(truth, place / "truth.json")
