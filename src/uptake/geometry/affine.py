@@ -92,6 +92,7 @@ def orthonormalised(affine: Affine, *, tolerance: float = SHEAR_TOLERANCE, name:
     GeometryError
         If the repair would be larger than `tolerance`: a sheared grid (gantry tilt) has to be resampled first.
     """
+    affine = checked(affine, name=name)
     moved = shear(affine)
     if moved <= 1e-6:
         return affine, 0.0
