@@ -144,8 +144,6 @@ def _study(folder: Path, case_id: str, named: frozenset[str] = frozenset()) -> C
     images = _images(folder)
     if images:
         return _from_names(folder, case_id, images, named)
-    if "pet" in named:
-        return CaseFiles(case_id)
     from uptake.io.dicom_series import study_uids
 
     uids = study_uids(folder)

@@ -60,7 +60,7 @@ def read_nifti(path: Path) -> tuple[npt.NDArray[Any], Affine, tuple[str, ...]]:
             f"{path}: truncated or damaged; the header promises more than the file holds, or is not readable "
             f"({type(error).__name__}). Copy or convert the image again."
         ) from error
-    except nib.spatialimages.HeaderDataError as error:
+    except (nib.spatialimages.HeaderDataError, nib.wrapstruct.WrapStructError) as error:
         raise FileFormatError(f"{path}: the NIfTI header is damaged ({error}). Convert the image again.") from error
     unit = header.get_xyzt_units()[0]
     if unit not in _MILLIMETRE:
