@@ -46,7 +46,7 @@ def quantify(
     from uptake.io.write import require_writable
 
     require_writable(out)
-    from uptake.quantify.tables import lesion_rows
+    from uptake.quantification.tables import lesion_rows
     from uptake.workflows.quantify import quantify_to
 
     found = quantify_to(

@@ -11,7 +11,7 @@ from uptake.core.errors import UptakeError
 from uptake.io.find import CaseFiles
 from uptake.io.read import read_case
 from uptake.io.write import require_writable, write_csv
-from uptake.quantify.manifest import BundleRecord
+from uptake.quantification.manifest import BundleRecord
 from uptake.workflows.bundles import Bundle, load_bundle
 from uptake.workflows.outputs import is_done, request_of, write_segmentation
 from uptake.workflows.segment import SegmentSettings, segment

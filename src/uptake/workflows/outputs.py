@@ -31,15 +31,18 @@ from uptake.io.write import (
     write_text,
     write_volume,
 )
-from uptake.quantify.lesions import LesionTable
-from uptake.quantify.manifest import BundleRecord, OutputFile, run_manifest
-from uptake.quantify.pictures import fusion_picture, mip_picture
-from uptake.quantify.report import ModelFacts, Picture, ReportContent, report_html
-from uptake.quantify.tables import LESION_COLUMNS, lesion_rows, table_as_json
+from uptake.quantification.lesions import LesionTable
+from uptake.quantification.manifest import BundleRecord, OutputFile, run_manifest
+from uptake.quantification.pictures import fusion_picture, mip_picture
+from uptake.quantification.report import ModelFacts, Picture, ReportContent, report_html
+from uptake.quantification.tables import LESION_COLUMNS, lesion_rows, table_as_json
 from uptake.workflows.segment import Segmentation
 from uptake.zoo.cards import Card
 
 RUN = "run.json"
+SAME_AXES = 0.9999
+"""Cosine above which two axes count as parallel: 0.8 degrees, 5 mm over the length of a body."""
+
 CUTS = 3
 """Lesions shown as fused slices, hottest first."""
 
@@ -86,10 +89,13 @@ def write_results(
     timings_s: Mapping[str, float],
     suv_window: tuple[float, float] = (0.0, 7.0),
 ) -> Path:
-    """Write the files of one case; see `write_segmentation`."""
+    """Write the files of one case; see `write_segmentation`.
+
+    All but run.json are the same bytes for the same input: dates and times stand there alone.
+    """
     started = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
     versions = package_versions()
-    mip = mip_picture(case.pet, lesions, suv_window=suv_window)
+    mip = mip_picture(case.pet, table.numbered, suv_window=suv_window)
     content = ReportContent(
         case_id=case.id,
         table=table,
@@ -110,9 +116,7 @@ def write_results(
         },
         suv=_provenance(case.acquisition),
         settings=settings,
-        timings_s=timings_s,
         versions=versions,
-        created=started,
     )
     with whole_folder(folder) as place:
         write_volume(lesions, place / "lesions.nii.gz")
@@ -219,7 +223,7 @@ def package_versions() -> dict[str, str]:
 def _cuts(case: Case, lesions: Volume, table: LesionTable, window: tuple[float, float]) -> tuple[Picture, ...]:
     if not table.lesions:
         return ()
-    ct = None if case.ct is None else to_grid(case.ct, Grid.of(case.pet), order=1, fill=AIR_HU)
+    ct = _ct_to_show(case)
     hottest = sorted(table.lesions, key=lambda lesion: (-lesion.suv_max, lesion.lesion))[:CUTS]
     return tuple(
         Picture(
@@ -229,6 +233,16 @@ def _cuts(case: Case, lesions: Volume, table: LesionTable, window: tuple[float, 
         )
         for lesion in hottest
     )
+
+
+def _ct_to_show(case: Case) -> Volume | None:
+    """Return the CT on its own fine grid where its axes run along those of the PET, else on the PET's grid."""
+    if case.ct is None:
+        return None
+    cosines = np.abs(case.ct.direction.T @ case.pet.direction)
+    if (cosines.max(axis=0) > SAME_AXES).all():
+        return case.ct
+    return to_grid(case.ct, Grid.of(case.pet), order=1, fill=AIR_HU)
 
 
 def _provenance(acquisition: Mapping[str, Any]) -> dict[str, object]:

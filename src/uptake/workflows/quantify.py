@@ -8,9 +8,10 @@ from typing import Any
 
 from uptake.cases import Case
 from uptake.core.errors import UsageError
+from uptake.geometry.volume import Volume
 from uptake.io.foreign import as_volume
 from uptake.io.read import read
-from uptake.quantify.lesions import LesionTable, measure_lesions
+from uptake.quantification.lesions import LesionTable, measure_lesions
 from uptake.workflows.outputs import request_of, write_results
 
 
@@ -32,7 +33,7 @@ def quantify(
     mask : path or image
         On the PET's grid; every voxel that is not 0 is lesion.
     connectivity, min_volume_ml, mtv_method
-        See `quantify.lesions.measure_lesions`.
+        See `quantification.lesions.measure_lesions`.
     assume_suv : bool
         As in `uptake.read`.
 
@@ -45,17 +46,7 @@ def quantify(
     --------
     >>> quantify("pet.nii.gz", "lesion.nii.gz").totals.tlg_g
     """
-    if isinstance(mask, str | Path):
-        case = _read(pet, mask, assume_suv=assume_suv)
-        assert case.lesions is not None
-        volume, labels = case.pet, case.lesions
-    else:
-        volume = pet.pet if isinstance(pet, Case) else None
-        if volume is None:
-            volume = (
-                read(pet, assume_suv=assume_suv).pet if isinstance(pet, str | Path) else as_volume(pet, name="the PET")
-            )
-        labels = as_volume(mask, name="the mask")
+    volume, labels = _volumes(pet, mask, assume_suv=assume_suv)
     return measure_lesions(
         volume, labels, connectivity=connectivity, min_volume_ml=min_volume_ml, mtv_method=mtv_method
     )
@@ -95,7 +86,16 @@ def quantify_to(
     return table
 
 
-def _read(pet: Any, mask: str | Path, *, assume_suv: bool) -> Case:
+def _volumes(pet: Any, mask: Any, *, assume_suv: bool) -> tuple[Volume, Volume]:
+    if isinstance(mask, str | Path):
+        if not isinstance(pet, str | Path):
+            raise UsageError("give PET and mask both as files, or both as images.")
+        case = read(pet, lesions=mask, assume_suv=assume_suv)
+        assert case.lesions is not None
+        return case.pet, case.lesions
+    labels = as_volume(mask, name="the mask")
+    if isinstance(pet, Case):
+        return pet.pet, labels
     if isinstance(pet, str | Path):
-        return read(pet, lesions=mask, assume_suv=assume_suv)
-    raise UsageError("give PET and mask both as files, or both as images.")
+        return read(pet, assume_suv=assume_suv).pet, labels
+    return as_volume(pet, name="the PET"), labels

@@ -20,7 +20,7 @@ from uptake.harmonise.restore import restore
 from uptake.io.foreign import as_volume, is_foreign, like
 from uptake.io.read import read
 from uptake.physics.plausibility import require_hu, require_suv
-from uptake.quantify.lesions import LesionTable, measure_lesions
+from uptake.quantification.lesions import LesionTable, measure_lesions
 from uptake.training.devices import bf16_pays, resolve_device
 from uptake.workflows.bundles import Bundle, load_bundle
 from uptake.zoo.cards import DEFAULT_MODEL, Card

@@ -16,7 +16,8 @@ import torch
 from uptake import __version__
 from uptake.cases import Case
 from uptake.core.errors import InputError, UsageError
-from uptake.evaluation.overlap import evaluate_pair, summarise
+from uptake.evaluation.overlap import evaluate_pair
+from uptake.evaluation.statistics import summarise
 from uptake.geometry.volume import Volume
 from uptake.harmonise.onto import harmonise
 from uptake.harmonise.plan import Fingerprint, Plan, fingerprint, plan_from

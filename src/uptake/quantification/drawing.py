@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
-from uptake.quantify.views import SIDES, PlaneName
+from uptake.quantification.views import SIDES, PlaneName
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

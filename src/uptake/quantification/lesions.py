@@ -13,7 +13,7 @@ from uptake.core.types import FloatArray, Vector3
 from uptake.geometry.components import connected_components, foreground
 from uptake.geometry.grid import require_same_grid
 from uptake.geometry.volume import Volume
-from uptake.quantify.suv_metrics import PeakKernel, mtv_threshold, parse_mtv_method, peak_kernel, suv_peak
+from uptake.quantification.suv_metrics import PeakKernel, mtv_threshold, parse_mtv_method, peak_kernel, suv_peak
 
 NUMBERING = "by decreasing volume; equal volumes from head to foot, right to left, front to back"
 

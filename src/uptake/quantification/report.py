@@ -10,9 +10,9 @@ from pathlib import PurePath
 
 from uptake import RESEARCH_USE_ONLY
 from uptake.cases import SourceFile
-from uptake.quantify.lesions import LesionTable
-from uptake.quantify.suv_metrics import PEAK_RADIUS_MM
-from uptake.quantify.tables import mtv_definition
+from uptake.quantification.lesions import LesionTable
+from uptake.quantification.suv_metrics import PEAK_RADIUS_MM
+from uptake.quantification.tables import mtv_definition
 
 SHORT_HASH = 12
 """Characters of a SHA-256 that the page shows; run.json holds all 64."""
@@ -129,7 +129,7 @@ def report_html(content: ReportContent) -> str:
     """
     import jinja2
 
-    source = resources.files("uptake.quantify").joinpath("templates/report.html.j2").read_text(encoding="utf-8")
+    source = resources.files("uptake.quantification").joinpath("templates/report.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
                                      lstrip_blocks=True)  # fmt: skip
     environment.filters.update(volume=volume, suv=suv, embedded=_embedded, words=words, seconds=_seconds)

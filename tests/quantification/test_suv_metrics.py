@@ -5,8 +5,8 @@ import pytest
 
 from uptake.core.errors import UsageError
 from uptake.geometry import Volume
-from uptake.quantify.lesions import measure_lesions
-from uptake.quantify.suv_metrics import PEAK_RADIUS_MM, mtv_threshold, peak_kernel, suv_peak
+from uptake.quantification.lesions import measure_lesions
+from uptake.quantification.suv_metrics import PEAK_RADIUS_MM, mtv_threshold, peak_kernel, suv_peak
 
 CLINICAL = [(4.0, 4.0, 4.0), (4.07, 4.07, 3.0), (5.47, 5.47, 3.27), (2.04, 2.04, 3.0), (1.5, 2.0, 1.0)]
 

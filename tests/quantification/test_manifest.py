@@ -6,7 +6,7 @@ import pytest
 
 from uptake.cases import SourceFile
 from uptake.core.errors import UsageError
-from uptake.quantify.manifest import BundleRecord, OutputFile, plain, run_manifest
+from uptake.quantification.manifest import BundleRecord, OutputFile, plain, run_manifest
 
 
 def manifest(**changes):

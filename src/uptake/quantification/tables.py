@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from uptake.core.types import Vector3
-from uptake.quantify.lesions import NUMBERING, Lesion, LesionTable
-from uptake.quantify.suv_metrics import PEAK_RADIUS_MM, PEAK_VOLUME_ML
+from uptake.quantification.lesions import NUMBERING, Lesion, LesionTable
+from uptake.quantification.suv_metrics import PEAK_RADIUS_MM, PEAK_VOLUME_ML
 
 DECIMALS = 4
 """Of SUV, mL and g in files: 0.0001 mL is far below a voxel. Positions get two, 0.01 mm."""

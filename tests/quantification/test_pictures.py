@@ -10,8 +10,8 @@ import pytest
 
 from uptake.core.errors import GeometryError, InputError, UsageError
 from uptake.geometry import Volume, reorient
-from uptake.quantify.pictures import fusion_picture, mip_picture
-from uptake.quantify.views import display, display_on, outline, position_mm
+from uptake.quantification.pictures import fusion_picture, mip_picture
+from uptake.quantification.views import display, display_on, outline, position_mm
 
 LAS = np.array([[-4.0, 0, 0, 60], [0, 4, 0, -50], [0, 0, 5, -100], [0, 0, 0, 1]])
 
@@ -100,7 +100,7 @@ def test_same_input_gives_the_same_bytes_without_metadata():
 
 def test_bytes_do_not_depend_on_the_process():
     code = (
-        "import numpy, hashlib; from uptake.geometry import Volume; from uptake.quantify.pictures import mip_picture;"
+        "import numpy, hashlib; from uptake.geometry import Volume; from uptake.quantification.pictures import mip_picture;"
         "v = Volume(numpy.arange(6000.).reshape(20, 15, 20) / 600, numpy.diag([4., 4, 4, 1]));"
         "print(hashlib.sha256(mip_picture(v, v.with_array((v.array > 9).astype('u1')))).hexdigest())"
     )
@@ -184,7 +184,7 @@ def test_guards():
 
 def test_no_window_toolkit_is_loaded():
     code = (
-        "import sys, numpy; from uptake.geometry import Volume; from uptake.quantify import pictures, report;"
+        "import sys, numpy; from uptake.geometry import Volume; from uptake.quantification import pictures, report;"
         "assert 'matplotlib' not in sys.modules and 'jinja2' not in sys.modules;"
         "pictures.mip_picture(Volume(numpy.ones((4, 4, 4)), numpy.eye(4) + numpy.diag([3., 3, 3, 0])));"
         "assert 'matplotlib.pyplot' not in sys.modules and 'torch' not in sys.modules"

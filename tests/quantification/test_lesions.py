@@ -6,8 +6,8 @@ import pytest
 
 from uptake.core.errors import GeometryError, InputError, UsageError
 from uptake.geometry import Volume, reorient
-from uptake.quantify.lesions import measure_lesions
-from uptake.quantify.tables import LESION_COLUMNS, lesion_rows, lps, table_as_json
+from uptake.quantification.lesions import measure_lesions
+from uptake.quantification.tables import LESION_COLUMNS, lesion_rows, lps, table_as_json
 
 GRID = np.array([[2.0, 0, 0, -10], [0, 3, 0, 20], [0, 0, 5, 100], [0, 0, 0, 1]])
 """Voxels of 0.03 mL."""

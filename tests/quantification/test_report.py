@@ -8,9 +8,17 @@ import pytest
 from uptake import RESEARCH_USE_ONLY
 from uptake.cases import SourceFile
 from uptake.geometry import Volume
-from uptake.quantify.lesions import measure_lesions
-from uptake.quantify.pictures import fusion_picture, mip_picture
-from uptake.quantify.report import ModelFacts, Picture, ReportContent, report_html, summary_sentence, volume, words
+from uptake.quantification.lesions import measure_lesions
+from uptake.quantification.pictures import fusion_picture, mip_picture
+from uptake.quantification.report import (
+    ModelFacts,
+    Picture,
+    ReportContent,
+    report_html,
+    summary_sentence,
+    volume,
+    words,
+)
 
 GRID = np.diag([4.0, 4, 4, 1])
 EVIL = """<script>alert('x')</script><img src=x onerror="a()">&{{ 7*7 }}"""

@@ -15,7 +15,7 @@ from uptake.core.types import FloatArray, Vector3
 from uptake.geometry.components import foreground
 from uptake.geometry.grid import require_same_grid
 from uptake.geometry.volume import Volume
-from uptake.quantify.drawing import (
+from uptake.quantification.drawing import (
     colour_bar,
     cross,
     halo,
@@ -26,7 +26,7 @@ from uptake.quantify.drawing import (
     show_part,
     side_letters,
 )
-from uptake.quantify.views import PLANES, Display, PlaneName, View, display, display_on, outline, position_mm
+from uptake.quantification.views import PLANES, Display, PlaneName, View, display, display_on, outline, position_mm
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
