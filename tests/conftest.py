@@ -5,8 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# A busy machine is no failure, and a run can be repeated.
+settings.register_profile("uptake", deadline=None, derandomize=True)
+settings.load_profile("uptake")
 
 
 @pytest.fixture(scope="session")

@@ -102,6 +102,11 @@ def test_a_series_without_attenuation_correction_gives_way(tmp_path, pet_series)
         read_dicom(tmp_path)
 
 
+def test_a_single_word_is_not_taken_for_letters(tmp_path, pet_series):
+    with pytest.raises(UnitError, match=r"\(0028,0051\) lacks DECY"):
+        read_dicom(pet_series(tmp_path, CorrectedImage="ATTN", SeriesType="STATIC"))
+
+
 def test_several_candidates_are_named_by_uid_and_count(tmp_path, pet_series, ct_series):
     pet_series(tmp_path / "a")
     ct_series(tmp_path / "soft", SeriesDescription="Secret Person")

@@ -113,6 +113,14 @@ def test_one_bad_study_does_not_hide_the_others(tmp_path):
     assert "no PET among 1 images" in str(bad.problem)
 
 
+def test_other_images_beside_the_studies_do_no_harm(tmp_path):
+    touch(tmp_path, "overview.nii", "a/pet.nii")
+    assert [case.id for case in find_cases(tmp_path)] == ["a"]
+    touch(tmp_path, "pet_1.nii", "pet_2.nii")
+    with pytest.raises(InputError, match="2 files could be the pet"):
+        find_cases(tmp_path)
+
+
 def test_a_cohort_without_any_pet_is_refused(tmp_path):
     touch(tmp_path, "a/CT.nii", "b/CT.nii")
     with pytest.raises(InputError, match=r"(?s)no PET study found.*CT\.nii: taken as ct"):

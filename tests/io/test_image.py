@@ -198,6 +198,17 @@ def test_nifti2_is_read(tmp_path, suv):
     np.testing.assert_array_equal(volume.array, suv.array)
 
 
+@pytest.mark.parametrize("suffix", [".mhd", ".nhdr"])
+def test_detached_voxels_count_for_the_hash(tmp_path, suv, suffix):
+    import uptake
+
+    path = tmp_path / f"pet{suffix}"
+    sitk.WriteImage(sitk.GetImageFromArray(suv.array.T), str(path))
+    before = uptake.read(path).sources[0].sha256
+    sitk.WriteImage(sitk.GetImageFromArray(suv.array.T * 2), str(path))
+    assert uptake.read(path).sources[0].sha256 != before
+
+
 def test_labels(tmp_path, suv):
     save((suv.array > 3).astype(np.float64), suv.affine, tmp_path / "float.nii")
     assert read_labels(tmp_path / "float.nii")[0].array.dtype == np.uint8

@@ -5,6 +5,8 @@ import gzip
 import hashlib
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -122,6 +124,20 @@ def test_a_full_disk_leaves_the_old_file_and_says_what_to_do(tmp_path, suv, suff
         write_volume(suv.with_array(suv.array + 1), target)
     assert sha256_of(target) == before
     assert names(tmp_path) == [target.name]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
+def test_a_killed_process_leaves_the_old_file(tmp_path):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    code = (
+        "import os, signal, sys; from pathlib import Path; from uptake.io.write import atomic_path\n"
+        "with atomic_path(Path(sys.argv[1])) as temporary:\n"
+        "    temporary.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(target)], check=False).returncode == -9
+    assert target.read_text() == "old"
+    assert [name for name in names(tmp_path) if not name.startswith(".partial-")] == ["a.txt"]
 
 
 def test_a_full_disk_while_writing_leaves_nothing(tmp_path, suv, monkeypatch):

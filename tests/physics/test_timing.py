@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -62,6 +63,18 @@ def test_frame_reference_time_is_a_cross_check():
     found = reference_time(times, F18)
     assert found.moment == ELEVEN
     assert any("(0054,1300)" in text and "1200 s later" in text for text in found.warnings)
+
+
+def test_frame_reference_time_of_ge_is_the_start_of_the_frame():
+    times = AcquisitionTimes(
+        acquisition=(ELEVEN, ELEVEN + minutes(4)),
+        series=ELEVEN,
+        frame_reference_s=(0.0, 240.0),
+        frame_duration_s=(240.0, 240.0),
+        frame_reference_at_start=True,
+    )
+    assert reference_time(times, F18).warnings == ()
+    assert len(reference_time(replace(times, frame_reference_at_start=False), F18).warnings) == 1
 
 
 def test_frame_reference_times_that_say_several_moments_are_passed_over():

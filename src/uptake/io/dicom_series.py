@@ -100,7 +100,7 @@ def scan(folder: Path) -> list[Series]:
         if header is None:
             continue
         seen += 1
-        words = {str(word).upper() for name in ("ImageType", "SeriesType") for word in _values(header, name)}
+        words = {str(word).upper() for name in ("ImageType", "SeriesType") for word in values_of(header, name)}
         if words & NOT_SLICES:
             continue
         key = (
@@ -121,7 +121,7 @@ def scan(folder: Path) -> list[Series]:
                 modality=modality,
                 sop_class=sop_class,
                 frame_of_reference=str(first.get("FrameOfReferenceUID", "")) or None,
-                corrected=frozenset(str(word) for word in _values(first, "CorrectedImage")),
+                corrected=frozenset(str(word) for word in values_of(first, "CorrectedImage")),
                 files=tuple(path for path, _ in members),
             )
         )
@@ -220,7 +220,8 @@ def _files(folder: Path) -> list[Path]:
     return sorted(entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
 
 
-def _values(header: Any, name: str) -> list[object]:
+def values_of(header: Any, name: str) -> list[object]:
+    """Return the values of an attribute as a list, whether it holds none, one or several."""
     value = header.get(name)
     if value is None or value == "":
         return []

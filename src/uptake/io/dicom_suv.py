@@ -8,7 +8,7 @@ from typing import Any
 
 from uptake.core.errors import InputError, UnitError
 from uptake.core.units import SECONDS_PER_MINUTE
-from uptake.io.dicom_series import quiet_headers
+from uptake.io.dicom_series import quiet_headers, values_of
 from uptake.io.dicom_time import datetime_of, time_of
 from uptake.physics.radionuclides import radionuclide_of_code, radionuclide_of_half_life, require_half_life
 from uptake.physics.suv import SuvConversion, SuvRecord, require_supported_rule, suv_conversion
@@ -69,7 +69,7 @@ def _suv_of_headers(headers: list[Any], name: str) -> tuple[SuvConversion, dict[
     first = headers[0]
     units, correction, suv_type = (_text(first, word) for word in ("Units", "DecayCorrection", "SUVType"))
     require_supported_rule(units, correction, suv_type=suv_type)
-    series_type = [str(word).upper() for word in (first.get("SeriesType") or ())]
+    series_type = [str(word).upper() for word in values_of(first, "SeriesType")]
     for word in ("DYNAMIC", "GATED"):
         if word in series_type:
             raise UnitError(
@@ -89,7 +89,7 @@ def _suv_of_headers(headers: list[Any], name: str) -> tuple[SuvConversion, dict[
         half_life_s=half_life_s,
         injection=None,
         reference=None,
-        corrected_image=tuple(str(word) for word in (first.get("CorrectedImage") or ())),
+        corrected_image=tuple(str(word) for word in values_of(first, "CorrectedImage")),
     )
     notes: list[str] = []
     if half_life_s is not None:
@@ -154,6 +154,7 @@ def _times(headers: list[Any], notes: list[str]) -> AcquisitionTimes:
         # Both are in ms: DICOM PS3.3 C.8.9.4.
         frame_reference_s=tuple(value / 1000.0 for value in frame_s if value is not None),
         frame_duration_s=tuple(value / 1000.0 for value in duration_s if value is not None),
+        frame_reference_at_start=_text(first, "Manufacturer").upper().startswith("GE"),
     )
 
 

@@ -113,11 +113,14 @@ def _cases(path: Path, named: frozenset[str]) -> list[CaseFiles]:
     if nnunet is not None:
         return nnunet
     own = _study(path, path.resolve().name or "case", named)
-    if own is not None:
-        if own.problem:
-            raise InputError(own.problem)
+    if own is not None and own.problem is None:
         return [own]
-    found = sorted(_below(path, ()), key=lambda files: files.id)
+    found: list[CaseFiles] = []
+    if own is None or not _candidates("pet", _images(path)):
+        # Images that are no PET may lie beside the studies of a cohort.
+        found = sorted(_below(path, ()), key=lambda files: files.id)
+    if own is not None and all(files.problem for files in found):
+        raise InputError(str(own.problem))
     if not found or all(files.problem for files in found):
         raise InputError(_nothing_usable(path, found))
     return found

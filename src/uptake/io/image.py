@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,15 @@ def image_stem(path: Path) -> str:
     """Return the file name without its image suffix."""
     suffix = image_suffix(path)
     return path.name[: len(path.name) - len(suffix)] if suffix else path.stem
+
+
+def image_parts(path: Path) -> list[Path]:
+    """Return the files of an image: the file itself, and the voxels that a ``.mhd`` or ``.nhdr`` header points to."""
+    if image_suffix(path) not in (".mhd", ".nhdr"):
+        return [path]
+    pointer = re.search(rb"(?im)^(?:ElementDataFile\s*=|data\s*file:)\s*(\S.*?)\s*$", path.read_bytes()[:65536])
+    voxels = path.parent / pointer[1].decode("utf-8", "replace") if pointer else path
+    return [path, voxels] if voxels != path and voxels.is_file() else [path]
 
 
 def read_image(path: Path) -> tuple[Volume, tuple[str, ...]]:

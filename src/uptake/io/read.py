@@ -12,8 +12,8 @@ from uptake.core.errors import GeometryError, InputError, UsageError
 from uptake.geometry.grid import overlap_fraction, require_same_frame, require_same_grid
 from uptake.geometry.volume import Volume
 from uptake.io.find import CaseFiles, find_cases, with_overrides
-from uptake.io.image import image_stem, read_image, read_labels
-from uptake.io.write import sha256_of
+from uptake.io.image import image_parts, image_stem, read_image, read_labels
+from uptake.io.write import sha256_of, sha256_of_files
 from uptake.physics.plausibility import pet_objection, require_hu, require_suv
 
 __all__ = ["CaseFiles", "find_cases", "read", "read_case"]
@@ -147,9 +147,14 @@ def read_case(files: CaseFiles, *, assume_suv: bool = False) -> Case:
 
 def _image(role: str, file: Path, sources: list[SourceFile], warnings: list[str]) -> Volume:
     volume, notes = read_image(file)
-    sources.append(SourceFile(role, str(file), sha256_of(file)))
+    sources.append(_source(role, file))
     warnings += notes
     return volume
+
+
+def _source(role: str, file: Path) -> SourceFile:
+    parts = image_parts(file)
+    return SourceFile(role, str(file), sha256_of(file) if len(parts) == 1 else sha256_of_files(parts))
 
 
 def _labels(
@@ -162,7 +167,7 @@ def _labels(
         names=(pet_name, str(file)),
         remedy=f"Resample the {role} to the PET's grid, or leave them out.",
     )
-    sources.append(SourceFile(role, str(file), sha256_of(file)))
+    sources.append(_source(role, file))
     warnings += notes
     return volume
 

@@ -44,6 +44,8 @@ class AcquisitionTimes:
         Frame Reference Time (0054,1300) of each slice, s; empty where absent.
     frame_duration_s : tuple of float
         Actual Frame Duration (0018,1242) of each slice, s; empty where absent.
+    frame_reference_at_start : bool
+        Whether Frame Reference Time is that of the start of the frame (GE), not of the average count rate.
     """
 
     acquisition: tuple[datetime, ...]
@@ -52,6 +54,7 @@ class AcquisitionTimes:
     ge_scan: datetime | None = None
     frame_reference_s: tuple[float, ...] = ()
     frame_duration_s: tuple[float, ...] = ()
+    frame_reference_at_start: bool = False
 
 
 @dataclass(frozen=True)
@@ -204,14 +207,19 @@ def injection_time(
 
 
 def _from_frame_reference(times: AcquisitionTimes, half_life_s: float) -> datetime | None:
-    """Return t_acq + T_ave - FRT, median over slices, or None where it is unknown or not one moment."""
+    """Return t_acq + T_ave - FRT (GE: t_acq - FRT), median over slices, or None where it is unknown or not one "
+    "moment."""
     lists: tuple[Sequence[object], ...] = (times.acquisition, times.frame_reference_s, times.frame_duration_s)
     if len({len(values) for values in lists}) != 1:
         return None
     earliest = min(times.acquisition)
+    average_s = [
+        0.0 if times.frame_reference_at_start else mean_count_rate_time_s(duration, half_life_s)
+        for duration in times.frame_duration_s
+    ]
     offsets = [
-        (moment - earliest).total_seconds() + mean_count_rate_time_s(duration, half_life_s) - reference
-        for moment, reference, duration in zip(times.acquisition, times.frame_reference_s, times.frame_duration_s)
+        (moment - earliest).total_seconds() + average - reference
+        for moment, reference, average in zip(times.acquisition, times.frame_reference_s, average_s)
     ]
     if max(offsets) - min(offsets) > DISAGREEMENT_S:
         return None
