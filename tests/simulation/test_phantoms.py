@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from uptake.core.errors import UnitError, UsageError
-from uptake.simulation import ORGAN_IDS, PatientConfig, simulate_patient
+from uptake.simulation import ORGAN_IDS, ORGAN_NAMES, PatientConfig, demo_patient, simulate_patient
 
 COARSE = (8.0, 8.0, 8.0)
 SEEDS = range(6)
@@ -188,3 +188,40 @@ def test_a_bad_seed_or_number_of_lesions_is_refused(seed, n_lesions, word):
 def test_a_bad_configuration_is_refused(bad):
     with pytest.raises(UsageError, match=next(iter(bad))):
         PatientConfig(**bad)
+
+
+def test_labels_carry_the_published_numbers():
+    # Spot checks against the class table of TotalSegmentator's task "total".
+    published = {
+        **{"spleen": 1, "liver": 5, "lung_upper_lobe_left": 10, "vertebrae_L5": 27, "vertebrae_C1": 50, "heart": 51},
+        **{"humerus_left": 69, "brain": 90, "rib_left_1": 92, "rib_right_12": 115, "costal_cartilages": 117},
+    }
+    assert {name: ORGAN_IDS[name] for name in published} == published
+    assert len(ORGAN_NAMES) == len(ORGAN_IDS) <= 255
+
+
+def test_what_no_lesion_is_has_no_lesion_label(patients):
+    plain = simulate_patient(0, spacing_mm=COARSE, n_lesions=0)
+    assert plain.parameters["mimics"]
+    assert not plain.case.lesions.array.any()
+    assert plain.lesion_table == ()
+    without = simulate_patient(0, spacing_mm=COARSE, n_lesions=0, config=PatientConfig(mimics=False))
+    assert without.parameters["mimics"] == []
+
+
+def test_lesions_stand_out_from_what_surrounds_them(patients):
+    from scipy.ndimage import binary_dilation
+
+    for patient in patients:
+        for lesion in patient.lesion_table:
+            mask = patient.lesion_instances.array == lesion.number
+            ring = (
+                binary_dilation(mask, iterations=3) & ~binary_dilation(mask) & ~patient.case.lesions.array.astype(bool)
+            )
+            assert lesion.suv_mean > np.median(patient.activity.array[ring]), lesion
+
+
+def test_the_demo_patient_has_his_lesions():
+    patient = demo_patient(spacing_mm=(8.0, 8.0, 8.0))
+    assert len(patient.lesion_table) == 6
+    assert patient.parameters["sex"] == "male"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from uptake.simulation.body import Torso
-from uptake.simulation.canvas import Canvas, Point, Region, ellipsoid_distance, smooth_union, spline
+from uptake.simulation.canvas import Canvas, Point, Region, ellipsoid_distance, smooth_cut, smooth_union, spline
 from uptake.simulation.chest import dome_depth
 from uptake.simulation.skeleton import spine_front
 
@@ -67,8 +67,9 @@ def _liver(canvas: Canvas, torso: Torso, rng: np.random.Generator) -> None:
     # The visceral face: a plane from the low right tip to the high left tip, hollowed for kidney and gallbladder.
     face = d - (tip - 26 - 0.62 * (92 - u) + 0.20 * (v - 10))
     hollow = -ellipsoid_distance(at, (56, -62, 672), (36, 40, 62))
-    liver = np.maximum(np.maximum(liver, np.maximum(face * np.float32(0.82), hollow)), torso.cavity[box] + 3)
-    liver = np.maximum(liver, dome_depth(u, v) + 4 - d)
+    liver = smooth_cut(liver, np.maximum(face * np.float32(0.82), hollow), 16)
+    liver = smooth_cut(liver, torso.cavity[box] + 3, 9)
+    liver = smooth_cut(liver, dome_depth(u, v) + 4 - d, 6)
     vein = np.exp(-(canvas.fine[box] ** 2 + (1.3 * canvas.coarse[box]) ** 2) / 0.05)
     canvas.paint(Region(box, liver), "liver", "liver", hu_shift=(-7 * vein).astype(np.float32),
                  suv_factor=(1 - 0.12 * vein).astype(np.float32))  # fmt: skip
@@ -81,7 +82,7 @@ def _liver(canvas: Canvas, torso: Torso, rng: np.random.Generator) -> None:
 def _spleen(canvas: Canvas, torso: Torso, rng: np.random.Generator) -> None:
     s = _size(rng, 0.3)
     centre = _near(rng, (-102, -38, 606), 5)
-    region = canvas.ellipsoid(centre, (32 * s, 48 * s, 56 * s), turn=(-18, 12, 24))
+    region = canvas.ellipsoid(centre, (33 * s, 50 * s, 58 * s), turn=(-18, 12, 24))
     at = canvas.at(region.box)
     hilum = -ellipsoid_distance(at, (centre[0] + 40, centre[1] + 18, centre[2] + 4), (24, 28, 44))
     shape = np.maximum(np.maximum(region.distance, hilum), torso.cavity[region.box] + 3)
@@ -109,7 +110,8 @@ def _kidney(canvas: Canvas, side: int, name: str, rng: np.random.Generator, brea
     fill = float(rng.uniform(0.4, 1.0))
     for up, out in ((-26.0, 0.0), (0.0, 9.0), (26.0, 0.0)):
         tip = (pelvis[0] + side * out, pelvis[1], pelvis[2] + up * s)
-        canvas.paint(canvas.tube([pelvis, tip], [5.0, 4.5]), "renal_pelvis", f"kidney_{name}", weight=fill)
+        seen = fill * float(rng.uniform(0.1, 1.0))
+        canvas.paint(canvas.tube([pelvis, tip], [5.0, 4.5]), "renal_pelvis", f"kidney_{name}", weight=seen)
     exit_point = (side * 34.0, spine_front(690) + 18, 690.0 + breath)
     canvas.paint(canvas.tube([pelvis, exit_point], [6.5, 3.5]), "renal_pelvis", weight=fill)
     gland = [(side * 40.0, -34.0, depth - 58), (side * 44.0, -42.0, depth - 44)]
@@ -214,8 +216,8 @@ def _pelvis(canvas: Canvas, rng: np.random.Generator) -> None:
         gland = canvas.ellipsoid((0, 14, 896), (22 * s, 16 * s, 17 * s))
         canvas.paint(gland, "prostate", "prostate")
         for side in (1, -1):
-            testis = canvas.ellipsoid((side * 17, 66, 968), (14, 14, 20))
-            canvas.paint(testis, "prostate", None, suv_factor=1.4)
+            testis = canvas.ellipsoid((side * 16, 68, 962), (12, 13, 18))
+            canvas.paint(testis, "prostate", None, suv_factor=1.15)
     bladder = canvas.ellipsoid(centre, (1.14 * r, 0.95 * r, 0.90 * r), power=2.3)
     canvas.paint(bladder.inset(-3), "muscle", "bladder_wall")
     canvas.paint(bladder, "urine", "urinary_bladder")

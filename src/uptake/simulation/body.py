@@ -15,7 +15,7 @@ WHOLE = (slice(None), slice(None), slice(None))
 # Depth below the vertex, half-width, half-depth, centre to the front, all mm: the muscle surface of the reference man.
 TRUNK = [
     (140, 36, 44, -16), (180, 50, 54, -14), (210, 56, 58, -13),
-    (240, 58, 60, -16), (268, 64, 62, -20), (288, 92, 66, -24), (305, 138, 74, -22),
+    (240, 55, 58, -16), (268, 61, 61, -20), (288, 92, 66, -24), (305, 138, 74, -22),
     (325, 172, 84, -18), (350, 184, 94, -12), (385, 178, 104, -8), (430, 170, 110, -4), (480, 166, 114, -2),
     (560, 160, 113, 0), (620, 152, 106, 2), (680, 146, 99, 4), (725, 148, 97, 2), (780, 163, 100, -4),
     (835, 173, 107, -10), (880, 171, 106, -13), (910, 160, 100, -14), (935, 138, 86, -16),
@@ -145,8 +145,8 @@ def arm_line(person: Person, side: int, fat_mm: float) -> tuple[list[Point], lis
             (130, -6, -45),
             (40, -10, -70),
         ]
-        return [(side * u, v, d) for u, v, d in line], [50, 47, 43, 39, 36, 34, 30]
-    out = 24.0 + 1.0 * fat_mm
+        return [(side * u, v, d) for u, v, d in line], [47, 44, 40, 36, 34, 31, 28]
+    out = 16.0 + 0.9 * fat_mm
     line = [
         (164, -14, 338),
         (184, -18, 400),
@@ -156,8 +156,8 @@ def arm_line(person: Person, side: int, fat_mm: float) -> tuple[list[Point], lis
         (200, 14, 860),
         (192, 24, 960),
     ]
-    shifted = [(side * (u + out * min(1.0, n / 2)), v, d) for n, (u, v, d) in enumerate(line)]
-    return shifted, [50, 46, 42, 38, 37, 27, 30]
+    shifted = [(side * (u + out * min(1.0, n / 2)), float(v), float(d)) for n, (u, v, d) in enumerate(line)]
+    return shifted, [46, 42, 38, 34, 34, 25, 28]
 
 
 def draw_body(canvas: Canvas, rng: np.random.Generator) -> Torso:

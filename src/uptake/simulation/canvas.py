@@ -9,7 +9,7 @@ covers a voxel by the fraction of it that lies inside, so that partial volume co
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -42,11 +42,11 @@ class Tissue:
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """A part of the canvas with the signed distance (reference mm) to a shape; `along` runs 0 to 1 along a tube."""
+    """A part of the canvas with the signed distance (reference mm) to a shape; for a tube `along` runs from 0 to 1."""
 
     box: Box
     distance: Array
-    along: Array | None = None
+    along: Array = field(default_factory=lambda: np.zeros((0, 0, 0), np.float32))
 
     def inset(self, depth: float) -> Region:
         """Return the region shrunk by `depth` mm (grown where negative)."""
@@ -272,6 +272,11 @@ def smooth_union(a: Array, b: Array, width: float) -> Array:
     """Return the union of two signed distances with a fillet of about `width` mm."""
     h = np.clip(0.5 + 0.5 * (b - a) / width, 0.0, 1.0)
     return np.asarray(b * (1 - h) + a * h - np.float32(width) * h * (1 - h), dtype=np.float32)
+
+
+def smooth_cut(a: Array, b: Array, width: float) -> Array:
+    """Return the intersection of two signed distances with an edge rounded over about `width` mm."""
+    return -smooth_union(-a, -b, width)
 
 
 def profile(table: npt.ArrayLike, depth: npt.ArrayLike) -> npt.NDArray[np.float64]:

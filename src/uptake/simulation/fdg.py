@@ -115,7 +115,7 @@ def draw_uptake(rng: np.random.Generator, person: Person) -> FdgUptake:
     suv["blood_wall"] = 1.15 * blood
     suv["blood_pool_fat"] = 0.5 * (suv["fat"] + 0.5 * blood)
     suv.update(air=0.0, csf=0.35, stomach_content=0.4, bowel_content=0.6, gas=0.0, table=0.0)
-    return FdgUptake(suv=suv, heart_pattern=pattern, body_mean=float(rng.uniform(0.78, 0.92)))
+    return FdgUptake(suv=suv, heart_pattern=pattern, body_mean=float(rng.uniform(0.77, 0.90)))
 
 
 def draw_tissues(rng: np.random.Generator, person: Person, uptake: FdgUptake) -> dict[str, Tissue]:

@@ -80,12 +80,7 @@ ORGAN_NAMES: dict[int, str] = {number: name for name, number in ORGAN_IDS.items(
 """Label in the organ volume -> class name."""
 
 LUNGS = tuple(name for name in _TOTAL if name.startswith("lung_"))
-BONES = tuple(
-    name
-    for name in _TOTAL
-    if name.startswith(("vertebrae_", "rib_", "humerus", "scapula", "clavicula", "femur", "hip_"))
-    or name in ("sacrum", "skull", "sternum")
-)
+"""The five lobes."""
 
 
 def organ_id(name: str) -> int:

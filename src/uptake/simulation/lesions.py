@@ -17,7 +17,7 @@ from scipy.ndimage import binary_erosion
 from uptake.core.types import Vector3
 from uptake.core.units import MM3_PER_ML
 from uptake.simulation.canvas import Canvas, Point
-from uptake.simulation.labels import organ_id
+from uptake.simulation.labels import LUNGS, organ_id
 from uptake.simulation.person import PatientConfig
 from uptake.simulation.skeleton import spine_front
 
@@ -32,8 +32,7 @@ _BONE_HOSTS = (
     "rib_left_7", "rib_right_8", "scapula_left", "scapula_right", "humerus_right",
 )  # fmt: skip
 _HOSTS: dict[str, tuple[str, ...]] = {
-    "lung": ("lung_upper_lobe_left", "lung_lower_lobe_left", "lung_upper_lobe_right", "lung_middle_lobe_right",
-             "lung_lower_lobe_right"),
+    "lung": LUNGS,
     "liver": ("liver",),
     "spleen": ("spleen",),
     "bone": _BONE_HOSTS,
@@ -190,8 +189,9 @@ def _paint(
     ring = (distance > 0) & (distance < 10) & (numbers[box] == 0)
     total = canvas.suv[box] + canvas.background_suv[box]
     background = float(np.median(total[ring])) if ring.any() else 0.8
-    # Contrast is against what surrounds it, but a nodule in the lung is as hot as one elsewhere.
-    reference = float(np.clip(background, 0.7, 2.8))
+    # Contrast is against what surrounds it, but a nodule in lung or fat is as hot as one in a node: three quarters of
+    # the blood pool is the least it is measured against.
+    reference = float(np.clip(background, 0.75 * canvas.tissues["blood"].suv, 2.8))
     suv = float(np.clip(reference * growth.contrast, 1.35 * background + 0.5, 25.0))
     grain = 0.16 * texture[box]
     activity = suv * np.exp(grain - 0.0128)

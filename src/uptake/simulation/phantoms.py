@@ -186,9 +186,9 @@ def _grid(person: Person, spacing: Vector3) -> tuple[tuple[Line, Line, Line], Af
     nx, ny = (2 * round(extent / s / 2) for extent, s in zip((FIELD_X_MM, FIELD_Y_MM), spacing[:2], strict=True))
     low = -FIELD_END_MM * person.scale_z
     nz = int(np.ceil((ABOVE_VERTEX_MM - low) / spacing[2]))
-    x = ((nx - 1) / 2 - np.arange(nx)) * spacing[0]
-    y = ((ny - 1) / 2 - np.arange(ny)) * spacing[1]
-    z = low + (np.arange(nz) + 0.5) * spacing[2]
+    x = np.asarray(((nx - 1) / 2 - np.arange(nx)) * spacing[0], dtype=np.float64)
+    y = np.asarray(((ny - 1) / 2 - np.arange(ny)) * spacing[1], dtype=np.float64)
+    z = np.asarray(low + (np.arange(nz) + 0.5) * spacing[2], dtype=np.float64)
     affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])
     affine[:3, 3] = (x[0], y[0], z[0])
     return (x, y, z), affine
@@ -230,7 +230,7 @@ def _add_table(canvas: Canvas) -> None:
     arc = lowest - 6.0 + (x[:, None] / 200.0) ** 2 * 14.0 - y[None, :]
     cover = np.clip(0.5 - (np.abs(arc) - 3.0) / canvas.spacing_mm[1], 0, 1) * (np.abs(x[:, None]) < 205)
     cover = (cover[:, :, None] * (canvas.body < 0.05)).astype(np.float32)
-    canvas.hu += cover * (np.float32(-650.0) - canvas.hu)
+    canvas.hu += cover * (np.float32(-250.0) - canvas.hu)
 
 
 __all__ = ["ORGAN_IDS", "ORGAN_NAMES", "PatientConfig", "SimulatedPatient", "simulate_patient"]
