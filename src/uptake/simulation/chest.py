@@ -95,7 +95,7 @@ def draw_chest(canvas: Canvas, torso: Torso, rng: np.random.Generator, *, heart_
     # A column between the lungs: narrow in front of and behind the heart, wide at the vessels.
     half = np.interp(d, [290, 330, 385, 420, 470, 560], [30, 34, 36, 32, 26, 24]).astype(np.float32)
     waist = half * np.clip(1.15 - 0.006 * np.abs(v - 5), 0.45, 1.1) + 6 * np.clip((v - 70) / 20, 0, 1)
-    column = np.abs(u + 3) - waist
+    column = np.asarray(np.abs(u + 3) - waist, dtype=np.float32)
     bodies = np.sqrt(u**2 + (v - spine) ** 2) - 27
     middle = smooth_union(smooth_union(column, bodies, 12), heart - 2, 10)
     canvas.paint(Region(whole, np.maximum(chest, -chest - 400)), "mediastinal_fat", "mediastinum")
