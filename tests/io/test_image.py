@@ -5,7 +5,7 @@ import gzip
 import numpy as np
 import pytest
 
-from uptake.core.errors import FileFormatError, GeometryError
+from uptake.core.errors import FileFormatError, GeometryError, InputError
 from uptake.geometry import corner_distance_mm
 from uptake.io.image import image_stem, image_suffix, read_image, read_labels
 from uptake.io.write import write_volume
@@ -167,6 +167,31 @@ def test_disagreeing_forms_are_reported_and_nibabels_choice_is_kept(tmp_path, su
     volume, warnings = read_image(tmp_path / "a.nii")
     assert warnings == (f"{tmp_path / 'a.nii'}: sform and qform disagree by 4.0 mm at a corner; the sform was used.",)
     np.testing.assert_allclose(volume.affine, nib.load(tmp_path / "a.nii").affine, atol=1e-5)
+
+
+def test_what_nibabel_repairs_in_a_header_is_reported(tmp_path, suv, capfd):
+    raw = bytearray(nib.Nifti1Image(suv.array, suv.affine).to_bytes())
+    raw[76:80] = np.float32(0).tobytes()  # qfac, a common oddity
+    (tmp_path / "a.nii").write_bytes(bytes(raw))
+    _, warnings = read_image(tmp_path / "a.nii")
+    assert "qfac" in warnings[0]
+    assert capfd.readouterr().err == ""
+
+
+def test_headers_damaged_at_random_never_end_in_anything_but_a_refusal(tmp_path, suv):
+    raw = nib.Nifti1Image(suv.array, suv.affine).to_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(200):
+        broken = bytearray(raw)
+        for place in rng.integers(0, 352, size=4):
+            broken[place] = rng.integers(0, 256)
+        (tmp_path / "a.nii").write_bytes(bytes(broken))
+        try:
+            read_image(tmp_path / "a.nii")
+        except InputError:
+            refused += 1
+    assert refused > 20
 
 
 def test_an_unknown_orientation_is_reported(tmp_path, suv):

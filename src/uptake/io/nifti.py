@@ -48,24 +48,29 @@ def read_nifti(path: Path) -> tuple[npt.NDArray[Any], Affine, tuple[str, ...]]:
     import nibabel as nib
 
     content = _content(path)
-    kind = _kind(content)
+    kind = _kind(path, content)
+    repairs = " ".join(kind.header_class.diagnose_binaryblock(content[: kind.header_class.sizeof_hdr]).split("\n"))
     try:
-        image = kind.from_bytes(content)
+        with nib.imageglobals.LoggingOutputSuppressor():  # what it would print stands in `repairs`
+            image = kind.from_bytes(content)
         header = image.header
+        unit = header.get_xyzt_units()[0]
         if image.get_data_dtype().kind not in "iuf":
             raise FileFormatError(f"{path}: voxels of type {image.get_data_dtype()} are no image of real numbers.")
         array = np.asanyarray(image.dataobj)
-    except (OSError, EOFError, ValueError, OverflowError, nib.filebasedimages.ImageFileError) as error:
+    except (OSError, EOFError, ValueError, KeyError, OverflowError, nib.filebasedimages.ImageFileError) as error:
         raise FileFormatError(
             f"{path}: truncated or damaged; the header promises more than the file holds, or is not readable "
             f"({type(error).__name__}). Copy or convert the image again."
         ) from error
     except (nib.spatialimages.HeaderDataError, nib.wrapstruct.WrapStructError) as error:
         raise FileFormatError(f"{path}: the NIfTI header is damaged ({error}). Convert the image again.") from error
-    unit = header.get_xyzt_units()[0]
     if unit not in _MILLIMETRE:
         raise GeometryError(f"{path}: lengths are in {unit}s (NIfTI xyzt_units), expected mm. Correct the header.")
-    return array, np.asarray(image.affine, dtype=np.float64), _orientation_warnings(path, image)
+    warnings = _orientation_warnings(path, image)
+    if repairs:
+        warnings = (f"{path}: the header is odd and was read as nibabel repairs it: {repairs}.", *warnings)
+    return array, np.asarray(image.affine, dtype=np.float64), warnings
 
 
 def nifti_bytes(volume: Volume, description: str) -> bytes:
@@ -99,12 +104,18 @@ def _content(path: Path) -> bytes:
         ) from error
 
 
-def _kind(content: bytes) -> Any:
-    """Return nibabel's class for NIfTI-1 or NIfTI-2 by the header size in the first four bytes, either byte order."""
+def _kind(path: Path, content: bytes) -> Any:
+    """Return nibabel's class for NIfTI-1 or NIfTI-2 by the magic string that marks a single file of either."""
     import nibabel as nib
 
-    sizes = {int.from_bytes(content[:4], "little"), int.from_bytes(content[:4], "big")}
-    return nib.Nifti2Image if 540 in sizes else nib.Nifti1Image
+    if content[344:347] == b"n+1":
+        return nib.Nifti1Image
+    if content[4:7] == b"n+2":
+        return nib.Nifti2Image
+    raise FileFormatError(
+        f"{path}: truncated or damaged, or no NIfTI file: the mark n+1 or n+2 is absent from its header. "
+        "Copy or convert the image again."
+    )
 
 
 def _orientation_warnings(path: Path, image: Any) -> tuple[str, ...]:
