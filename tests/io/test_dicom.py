@@ -349,3 +349,35 @@ def test_digital_reference_objects(shared_data, tmp_path, number):
 def test_real_series_that_have_to_be_refused(shared_data, folder, error, message):
     with pytest.raises(error, match=message):
         uptake.read(shared_data / folder)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "broken"),
+    [
+        ("PatientWeight", "71.5", "abcd"),
+        ("RescaleSlope", "2.25", "abcd"),
+        ("PixelSpacing", ["3.25", "2.25"], None),
+        ("ImagePositionPatient", ["1.25", "2.25", "3.25"], None),
+    ],
+)
+def test_words_in_place_of_numbers_are_refused(tmp_path, pet_series, attribute, value, broken):
+    folder = pet_series(tmp_path, **{attribute: value})
+    for path in folder.iterdir():
+        old = value if isinstance(value, str) else "\\".join(value)
+        new = broken or old.replace("2.25", "abcd")
+        content = path.read_bytes()
+        assert old.encode() in content
+        path.write_bytes(content.replace(old.encode(), new.encode()))
+    with pytest.raises(InputError):
+        read_dicom(folder)
+
+
+@pytest.mark.parametrize("attribute", ["Rows", "Columns", "BitsAllocated", "PixelData", "SeriesInstanceUID"])
+def test_slices_without_what_makes_an_image_are_refused_or_read(tmp_path, pet_series, attribute):
+    def drop(header, n):
+        delattr(header, attribute)
+
+    try:
+        read_dicom(pet_series(tmp_path, each=drop))
+    except InputError:
+        assert attribute != "SeriesInstanceUID"

@@ -11,7 +11,7 @@ import numpy as np
 from uptake.cases import SourceFile
 from uptake.core.errors import UnitError
 from uptake.geometry.volume import Volume
-from uptake.io.dicom_series import choose_ct, choose_pet, scan
+from uptake.io.dicom_series import choose_ct, choose_pet, quiet_headers, scan
 from uptake.io.dicom_stack import read_stack
 from uptake.io.dicom_suv import suv_of_headers
 from uptake.io.write import sha256_of_files
@@ -28,6 +28,7 @@ class DicomStudy:
     acquisition: dict[str, object]
 
 
+@quiet_headers()
 def read_dicom(folder: Path, *, with_ct: bool = True) -> DicomStudy:
     """Return the PET of a DICOM study as SUV and its CT, whatever the nesting below `folder`.
 

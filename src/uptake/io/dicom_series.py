@@ -225,4 +225,4 @@ def values_of(header: Any, name: str) -> list[object]:
     value = header.get(name)
     if value is None or value == "":
         return []
-    return [value] if isinstance(value, str) else list(value)
+    return [value] if isinstance(value, (str, float, int)) else list(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from uptake.core.errors import FileFormatError, GeometryError, MissingAttributeE
 from uptake.core.types import FloatArray
 from uptake.geometry.affine import orthonormalised
 from uptake.geometry.volume import Volume
-from uptake.io.dicom_series import Series, quiet_headers
+from uptake.io.dicom_series import Series, quiet_headers, values_of
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """DICOM's patient coordinates (PS3.3 C.7.6.2.1.1) are LPS, ours RAS+: x and y change sign."""
@@ -72,7 +73,7 @@ def read_stack(series: Series, *, name: str) -> tuple[Volume, list[Any], tuple[s
     positions = np.array([_numbers(header, "ImagePositionPatient", 3, name) for header in headers])
     orientations = np.array([_numbers(header, "ImageOrientationPatient", 6, name) for header in headers])
     spacings = np.array([_numbers(header, "PixelSpacing", 2, name) for header in headers])
-    sizes = {(int(header.Rows), int(header.Columns)) for header in headers}
+    sizes = {tuple(int(_numbers(header, word, 1, name)[0]) for word in ("Rows", "Columns")) for header in headers}
     if len(sizes) > 1 or np.abs(spacings - spacings[0]).max() > 1e-4:
         raise GeometryError(
             f"{name}: slices differ in size or Pixel Spacing (0028,0030): {sorted(sizes)}. Give one series."
@@ -171,8 +172,8 @@ def _read(path: Path) -> Any:
 
 def _rescaled(header: Any, name: str) -> FloatArray:
     """Return slope * stored + intercept, (row, column) float64."""
-    slope = _number(header, "RescaleSlope", "Rescale Slope (0028,1053)", name)
-    intercept = _number(header, "RescaleIntercept", "Rescale Intercept (0028,1052)", name)
+    (slope,) = _numbers(header, "RescaleSlope", 1, name)
+    (intercept,) = _numbers(header, "RescaleIntercept", 1, name)
     if slope <= 0:
         raise UnitError(f"{name}: Rescale Slope (0028,1053) is {slope:g}; expected a positive number.")
     try:
@@ -189,22 +190,21 @@ def _rescaled(header: Any, name: str) -> FloatArray:
     return np.asarray(stored, dtype=np.float64) * slope + intercept
 
 
-def _number(header: Any, keyword: str, attribute: str, name: str) -> float:
-    value = header.get(keyword)
-    if value is None or value == "":
-        raise MissingAttributeError(f"{name}: {attribute} is absent. Export the series again from the scanner.")
-    return float(value)
-
-
 def _numbers(header: Any, keyword: str, count: int, name: str) -> Sequence[float]:
+    """Return the `count` finite values of a numeric attribute."""
     from pydicom.datadict import dictionary_description, tag_for_keyword
 
-    value = header.get(keyword)
-    if value is None or value == "" or len(value) != count:
-        tag = tag_for_keyword(keyword) or 0
+    tag = tag_for_keyword(keyword) or 0
+    attribute = f"{dictionary_description(tag)} ({tag >> 16:04X},{tag & 0xFFFF:04X})"
+    values = values_of(header, keyword)
+    if len(values) != count or "" in values:
         raise MissingAttributeError(
-            f"{name}: {dictionary_description(tag)} ({tag >> 16:04X},{tag & 0xFFFF:04X}) is absent or incomplete; "
-            "slices "
-            "cannot be placed. Export the series again from the scanner."
+            f"{name}: {attribute} is absent or incomplete. Export the series again from the scanner."
         )
-    return [float(item) for item in value]
+    try:
+        numbers = [float(str(value)) for value in values]
+    except ValueError:
+        numbers = [math.nan]
+    if not all(math.isfinite(number) for number in numbers):
+        raise UnitError(f"{name}: {attribute} is {', '.join(map(str, values))}; expected numbers.")
+    return numbers
