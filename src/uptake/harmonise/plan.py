@@ -184,7 +184,7 @@ def plan_from(
         target = np.median(spacings, axis=0)
         worst = int(np.argmax(target))
         others = [axis for axis in range(3) if axis != worst]
-        size = np.median(shapes * spacings / target, axis=0)
+        size = np.median(shapes, axis=0)  # voxels as scanned, as in nnU-Net's planner
         if target[worst] > 3 * target[others].max() and size[worst] * 3 < size[others].min():
             target[worst] = max(float(np.percentile(spacings[:, worst], 10)), float(target[others].max()) + 1e-5)
         a, b, c = (float(v) for v in target)

@@ -22,6 +22,9 @@ from uptake.geometry.volume import Volume
 SLAB_VOXELS = 8_000_000
 """Output voxels (labels included) that `resized_slabs` holds at a time: 32 MB of float32."""
 
+REACH_VOXELS = 0.5 + 1e-3
+"""How far beyond its outermost voxel centres a volume still reaches: to the voxels' outer edge, and header rounding."""
+
 
 @lru_cache(maxsize=64)
 def axis_matrix(size_in: int, size_out: int, order: int) -> npt.NDArray[np.float64]:
@@ -30,13 +33,15 @@ def axis_matrix(size_in: int, size_out: int, order: int) -> npt.NDArray[np.float
     Outer edges of the first and last voxel are kept (half-voxel shift), values beyond the edge repeat the border.
     """
     if size_in == size_out:
-        return np.eye(size_in)
-    if size_in == 1:
-        return np.ones((size_out, 1))
-    zoomed = ndimage.zoom(
-        np.eye(size_in), (size_out / size_in, 1.0), order=order, mode="nearest", grid_mode=True, prefilter=order > 1
-    )
-    matrix = np.asarray(zoomed, dtype=np.float64)
+        matrix = np.eye(size_in)
+    elif size_in == 1:
+        matrix = np.ones((size_out, 1))
+    else:
+        factors = (size_out / size_in, 1.0)
+        zoomed = ndimage.zoom(
+            np.eye(size_in), factors, order=order, mode="nearest", grid_mode=True, prefilter=order > 1
+        )
+        matrix = np.asarray(zoomed, dtype=np.float64)
     matrix.flags.writeable = False  # shared between callers by the cache
     return matrix
 
@@ -125,7 +130,9 @@ def to_grid(volume: Volume, grid: Grid, *, order: int, fill: float) -> Volume:
     order : int
         1 linear, the autoPET convention for CT.
     fill : float
-        Value where the volume does not reach; no extrapolation.
+        Value where the volume does not reach, that is beyond the outer edge of its border voxels. Between the centre
+        and the edge of a border voxel that voxel's value holds (ITK's rule), so that a header which puts a CT 0.02 mm
+        off its PET does not turn a whole slice into air.
 
     Notes
     -----
@@ -138,8 +145,6 @@ def to_grid(volume: Volume, grid: Grid, *, order: int, fill: float) -> Volume:
         )
     between = np.linalg.inv(volume.affine) @ grid.affine
     linear, shift = between[:3, :3], between[:3, 3]
-    # Rounding in headers puts the last slice a billionth of a voxel outside; that must not become air.
-    shift = np.where(np.abs(shift - np.round(shift)) < 1e-4, np.round(shift), shift)
     diagonal = np.diag(np.diag(linear))
     matrix = np.diag(linear) if np.abs(linear - diagonal).max() < 1e-7 else linear
     array = ndimage.affine_transform(
@@ -148,11 +153,28 @@ def to_grid(volume: Volume, grid: Grid, *, order: int, fill: float) -> Volume:
         offset=shift,
         output_shape=grid.shape,
         order=order,
-        mode="constant",
-        cval=fill,
+        mode="nearest",
         output=np.float32,
     )
+    _fill_beyond(array, volume.shape, linear, shift, fill)
     return Volume(array, grid.affine, frame_of_reference=volume.frame_of_reference)
+
+
+def _fill_beyond(
+    array: npt.NDArray[np.float32],
+    reach: Shape3,
+    linear: npt.NDArray[np.float64],
+    shift: npt.NDArray[np.float64],
+    fill: float,
+) -> None:
+    """Write `fill`, in place, wherever ``linear · index + shift`` lies outside a volume of shape `reach`."""
+    j, k = np.ogrid[: array.shape[1], : array.shape[2]]
+    planes = [linear[axis, 1] * j + linear[axis, 2] * k + shift[axis] for axis in range(3)]
+    # One leading plane at a time: positions of a whole PET grid would take 1.2 GB.
+    for i, image in enumerate(array):
+        for axis, size in enumerate(reach):
+            position = planes[axis] + linear[axis, 0] * i
+            image[(position < -REACH_VOXELS) | (position > size - 1 + REACH_VOXELS)] = fill
 
 
 def _along(matrix: npt.NDArray[Any], array: npt.NDArray[Any], axis: int) -> npt.NDArray[Any]:
