@@ -91,7 +91,7 @@ def harmonise(case: Case, plan: Plan) -> tuple[HarmonisedCase, Trace]:
 def grid_shape(shape: Shape3, spacing: npt.NDArray[np.floating], target_mm: tuple[float, float, float]) -> Shape3:
     """Return the number of voxels after resampling: round(size · spacing / target), half to even, at least 1.
 
-    nnU-Net's rule: (263, 256, 256) voxels of (3.27, 2.734375, 2.734375) mm become (287, 344, 344) of (3, 2.0364, 2.0364).
+    nnU-Net: (263, 256, 256) voxels of (3.27, 2.734375, 2.734375) mm become (287, 344, 344) of (3, 2.0364, 2.0364).
     """
     a, b, c = (max(1, round(float(s / t * n))) for n, s, t in zip(shape, spacing, target_mm, strict=True))
     return a, b, c

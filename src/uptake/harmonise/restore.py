@@ -36,7 +36,7 @@ def restore(prediction: Prediction, trace: Trace, *, order: int = 1) -> Restored
     """
     if prediction.logits.shape[1:] != trace.resample.after:
         raise GeometryError(
-            f"logits of shape {prediction.logits.shape[1:]} are not on the model grid {trace.resample.after} of this case."
+            f"logits of shape {prediction.logits.shape[1:]} are not on the model grid {trace.resample.after}."
         )
     cropped = np.empty(trace.resample.before, dtype=np.uint8)
     for where, slab in resized_slabs(prediction.logits, trace.resample.before, order=order):

@@ -291,7 +291,7 @@ def blurred(image: torch.Tensor, sigma: npt.NDArray[np.float64]) -> torch.Tensor
     """Return (z, y, x) blurred by a Gaussian of `sigma` voxels per axis; odd kernel nearest 6σ, reflected borders."""
     result = image[None, None]
     for axis, width in enumerate(sigma):
-        size = int(round(6 * width + 0.5))
+        size = round(float(6 * width + 0.5))
         size += 1 - size % 2
         radius = min(size // 2, image.shape[axis] - 1)
         offsets = torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype)
