@@ -96,7 +96,7 @@ def stored(folder: Path, case_id: str, stamp: str) -> TrainingCase | None:
         channels = blosc2.open(str(place / "channels.b2nd"), mode="r")
         labels = blosc2.open(str(place / "labels.b2nd"), mode="r")
         return TrainingCase(case_id, channels, labels, np.load(place / "foreground.npy", allow_pickle=False))
-    except (OSError, ValueError, KeyError, RuntimeError):
+    except (OSError, EOFError, ValueError, TypeError, KeyError, RuntimeError):
         return None
 
 
