@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from uptake.core.errors import InputError, UsageError
-from uptake.io.find import find_cases
+from uptake.io.find import case_name, find_cases
 
 
 def touch(folder: Path, *files: str) -> Path:
@@ -172,3 +172,27 @@ def test_real_folders(shared_data):
     assert all(case.ct is not None and case.ct.name == "ct_on_pet.nii.gz" for case in cases)
     assert all(case.lesions is not None and case.lesions.name == "lesion.nii.gz" for case in cases)
     assert [case.id for case in find_cases(shared_data / "dicom" / "sts_cropped")] == ["STS_002", "STS_041", "STS_042"]
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("patient7/pet.nii.gz", "patient7"),
+        ("patient7/SUV.nii.gz", "patient7"),
+        ("patient7/PT_SUV.mha", "patient7"),
+        ("patient7/lesion.nii.gz", "patient7"),
+        ("images/patient7_pet.nii.gz", "patient7_pet"),
+        ("images/patient7.nii.gz", "patient7"),
+        ("images/petra.nii.gz", "petra"),
+    ],
+)
+def test_a_file_named_after_its_role_takes_its_folders_name(tmp_path, file, name):
+    path = tmp_path / file
+    path.parent.mkdir()
+    path.touch()
+    assert case_name(path) == name
+
+
+def test_a_folder_is_named_after_itself(tmp_path):
+    (tmp_path / "pet").mkdir()
+    assert case_name(tmp_path / "pet") == "pet"

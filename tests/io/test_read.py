@@ -41,7 +41,7 @@ def test_a_study_folder(study, suv, hu):
 
 def test_files_by_role(study, suv):
     case = uptake.read(pet=study / "pet.nii.gz", ct=str(study / "CT.nii.gz"))
-    assert (case.id, case.lesions) == ("pet", None)
+    assert (case.id, case.lesions) == ("study", None)
     assert case.ct is not None
     assert uptake.read(study / "pet.nii.gz", case_id="mine").id == "mine"
     write_volume(suv.with_array(suv.array * 2), study / "other.nii.gz")

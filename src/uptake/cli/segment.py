@@ -68,8 +68,7 @@ def segment(
     quiet
         Print nothing but errors.
     """
-    from uptake.io.find import CaseFiles, find_cases, with_overrides
-    from uptake.io.image import image_stem
+    from uptake.io.find import CaseFiles, case_name, find_cases, with_overrides
     from uptake.io.write import require_writable
 
     if study is not None and study_option is not None:
@@ -86,8 +85,7 @@ def segment(
         cases = find_cases(chosen, pet=pet, ct=ct)
     else:
         assert pet is not None
-        name = pet.resolve().name if pet.is_dir() else image_stem(pet)
-        cases = [with_overrides(CaseFiles(name), pet=pet, ct=ct, lesions=None)]
+        cases = [with_overrides(CaseFiles(case_name(pet)), pet=pet, ct=ct, lesions=None)]
 
     from uptake.workflows.cohort import FAILURES, segment_cases
     from uptake.workflows.segment import SegmentSettings

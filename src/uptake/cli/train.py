@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from uptake.cli.console import say
+from uptake.cli.console import progress, say
 from uptake.core.errors import UsageError
 
 
@@ -106,22 +106,24 @@ def train(
         )
 
     wanted: list[int | str] = ["all"] if folds == "all" else list(_numbers(folds, "--folds") or ())
-    result = workflow(
-        method,
-        dataset,
-        out,
-        config=config,
-        about=About(
-            name=name or f"{method}-{dataset.resolve().name}", data=dataset.resolve().name, weights_licence=licence
-        ),
-        folds=wanted,
-        n_folds=n_folds,
-        splits=splits,
-        device=device,
-        precision=precision,
-        assume_suv=assume_suv,
-        on_epoch=None if quiet else on_epoch,
-    )
+    with progress("training", quiet=quiet) as on_step:
+        result = workflow(
+            method,
+            dataset,
+            out,
+            config=config,
+            about=About(
+                name=name or f"{method}-{dataset.resolve().name}", data=dataset.resolve().name, weights_licence=licence
+            ),
+            folds=wanted,
+            n_folds=n_folds,
+            splits=splits,
+            device=device,
+            precision=precision,
+            assume_suv=assume_suv,
+            on_epoch=None if quiet else on_epoch,
+            on_step=on_step,
+        )
     if not quiet:
         if "dice" in result.summary:
             dice = result.summary["dice"]

@@ -42,6 +42,7 @@ _PATTERNS: dict[str, tuple[str, ...]] = {
     "ct": (r"ct_?res|ct_?on_?pet", r"ct(?:[_\-.].*)?", r".*[_\-]ct"),
     "pet": (r"suv(?:_?bw)?(?:[_\-.].*)?|pe?t_?suv.*", r"pe?t(?:[_\-.].*)?", r".*[_\-](?:suv|pe?t)"),
 }
+_ROLE_ONLY = re.compile(r"(?i)pe?t(?:_?suv)?(?:_?bw)?|suv(?:_?bw)?|lesions?|seg|gtv|label|mask")
 _LABEL_WORDS = re.compile(r"lesion|seg(?![a-z])|mask|label|gtv|organ|roi(?![a-z])|tumou?r")
 
 
@@ -106,7 +107,7 @@ def _cases(path: Path, named: frozenset[str]) -> list[CaseFiles]:
     if path.is_file():
         if not image_suffix(path):
             raise InputError(f"{path}: not an image file. {ACCEPTED}")
-        return [CaseFiles(image_stem(path), pet=path)]
+        return [CaseFiles(case_name(path), pet=path)]
     if not path.is_dir():
         raise InputError(f"{path}: no such file or folder.")
     nnunet = _nnunet(path)
@@ -124,6 +125,17 @@ def _cases(path: Path, named: frozenset[str]) -> list[CaseFiles]:
     if not found or all(files.problem for files in found):
         raise InputError(_nothing_usable(path, found))
     return found
+
+
+def case_name(path: Path) -> str:
+    """Return what to call the case of one file or folder: its own name, or its folder's where its own says only a role.
+
+    ``patient7/pet.nii.gz`` is case patient7; ``patient7_pet.nii.gz`` is itself.
+    """
+    if path.is_dir():
+        return path.resolve().name or "case"
+    stem = image_stem(path)
+    return path.resolve().parent.name or stem if _ROLE_ONLY.fullmatch(stem) else stem
 
 
 def with_overrides(

@@ -11,8 +11,8 @@ from uptake.cases import Case, SourceFile
 from uptake.core.errors import GeometryError, InputError, UsageError
 from uptake.geometry.grid import overlap_fraction, require_same_frame, require_same_grid
 from uptake.geometry.volume import Volume
-from uptake.io.find import CaseFiles, find_cases, with_overrides
-from uptake.io.image import image_parts, image_stem, read_image, read_labels
+from uptake.io.find import CaseFiles, case_name, find_cases, with_overrides
+from uptake.io.image import image_parts, read_image, read_labels
 from uptake.io.write import sha256_of, sha256_of_files
 from uptake.physics.plausibility import pet_objection, require_hu, require_suv
 
@@ -71,8 +71,7 @@ def read(
             )
         files = found[0]
     elif chosen_pet is not None:
-        name = chosen_pet.resolve().name if chosen_pet.is_dir() else image_stem(chosen_pet)
-        files = with_overrides(CaseFiles(name or "case"), pet=chosen_pet, ct=chosen_ct, lesions=chosen_lesions)
+        files = with_overrides(CaseFiles(case_name(chosen_pet)), pet=chosen_pet, ct=chosen_ct, lesions=chosen_lesions)
     else:
         raise UsageError("give a study folder, or a PET file with pet=… (--pet FILE).")
     return read_case(replace(files, id=case_id) if case_id else files, assume_suv=assume_suv)

@@ -48,6 +48,7 @@ def fit(
     stamp: str,
     fabric: Fabric,
     on_epoch: Callable[[EpochReport], None] | None = None,
+    on_step: Callable[[int, int], None] | None = None,
 ) -> FitResult:
     """Train the network and return where it ended.
 
@@ -72,7 +73,9 @@ def fit(
         Identity of the run.
     fabric : Fabric
     on_epoch : callable, optional
-        Told after every epoch; progress bars hang here.
+        Told after every epoch.
+    on_step : callable, optional
+        Told (done, all) after every step; progress bars hang here.
 
     Raises
     ------
@@ -112,6 +115,8 @@ def fit(
                 optimizer.step()
                 losses.append(loss.detach())
                 step += 1
+                if on_step is not None:
+                    on_step(step, settings.steps)
             train_loss = float(torch.stack(losses).mean())
             if not math.isfinite(train_loss):
                 raise CheckpointError(

@@ -9,6 +9,7 @@ from typing import Any
 from uptake.core.errors import InputError, UsageError
 from uptake.evaluation.overlap import EmptyRule, evaluate_pair
 from uptake.evaluation.statistics import Summary, summarise
+from uptake.io.find import case_name
 from uptake.io.foreign import as_volume
 from uptake.io.image import image_stem, image_suffix, read_labels
 from uptake.io.write import require_writable, write_csv, write_json
@@ -105,7 +106,7 @@ def _pairs(prediction: Path, reference: Path) -> list[tuple[str, Path, Path]]:
     if prediction.is_file() != reference.is_file():
         raise UsageError(f"{prediction} and {reference}: give two files or two folders.")
     if prediction.is_file():
-        return [(image_stem(reference), prediction, reference)]
+        return [(case_name(reference), prediction, reference)]
     predicted, referred = _masks(prediction), _masks(reference)
     if not referred:
         raise InputError(f"{reference}: holds no mask (NAME.nii.gz, or NAME/lesion.nii.gz).")

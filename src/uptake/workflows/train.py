@@ -98,6 +98,7 @@ def train(
     stored_as: str = "float32",
     assume_suv: bool = False,
     on_epoch: Callable[[str, EpochReport], None] | None = None,
+    on_step: Callable[[int, int], None] | None = None,
 ) -> TrainingResult:
     """Train a method and write a bundle.
 
@@ -127,6 +128,8 @@ def train(
         As in `uptake.read`.
     on_epoch : callable, optional
         Told (fold, report).
+    on_step : callable, optional
+        Told (done, all) within a fold.
 
     Raises
     ------
@@ -174,6 +177,7 @@ def train(
             stamp=_run_stamp(method, fitted, plan, fold, hashes),
             fabric=fabric,
             on_epoch=None if on_epoch is None else (lambda report, n=str(name): on_epoch(n, report)),
+            on_step=on_step,
         )
         states[str(name)] = checkpoints.load(result.last).network
         rows += _held_out(
