@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from types import FrameType
 
@@ -37,6 +39,7 @@ app = App(
         f"PET and PET/CT: scanner data in; lesions, numbers, pictures and reports out.\n\n{uptake.RESEARCH_USE_ONLY}"
     ),
     help_epilogue=EXIT_CODES,
+    suppress_keyboard_interrupt=False,  # `run` says what Ctrl-C left behind
 )
 for verb, text in VERBS.items():
     app.command(f"uptake.cli.{verb}:{verb}", name=verb, help=text)
@@ -44,16 +47,21 @@ for verb, text in VERBS.items():
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that knows only ASCII shows "?" for a dash; that is no reason to fail.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     sys.exit(run(argv))
 
 
 def run(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; messages go to standard error."""
     # A scheduler's SIGTERM then unwinds like Ctrl-C: temporary files are removed, nothing is left half written.
-    if hasattr(signal, "SIGTERM"):
+    if hasattr(signal, "SIGTERM") and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)
     try:
         app(argv, exit_on_error=False, result_action="return_value")
+        sys.stdout.flush()  # here, where a closed pipe is expected
     except CycloptsError:
         return 2  # cyclopts has printed what was wrong
     except UptakeError as error:

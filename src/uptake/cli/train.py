@@ -73,9 +73,12 @@ def train(
     quiet
         Print nothing but errors.
     """
+    import logging
+
     from uptake.io.write import require_writable
 
     require_writable(out)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces its precision on the terminal
     from uptake.training.devices import resolve_device
     from uptake.training.protocol import EpochReport
     from uptake.workflows.bundles import method_module

@@ -33,6 +33,7 @@ def read(
     lesions: Path | str | None = None,
     case_id: str | None = None,
     assume_suv: bool = False,
+    labels: bool = True,
 ) -> Case:
     """Return one examination from a study folder, a file, a DICOM folder, or files named one by one.
 
@@ -46,6 +47,8 @@ def read(
         Name of the case; the folder's or file's name by default.
     assume_suv : bool
         Take the PET as SUV even where its values say otherwise (`physics.plausibility`).
+    labels : bool
+        Read the lesion and organ masks that lie beside the images; False: leave them alone, whatever grid they are on.
 
     Returns
     -------
@@ -74,17 +77,17 @@ def read(
         files = with_overrides(CaseFiles(case_name(chosen_pet)), pet=chosen_pet, ct=chosen_ct, lesions=chosen_lesions)
     else:
         raise UsageError("give a study folder, or a PET file with pet=… (--pet FILE).")
-    return read_case(replace(files, id=case_id) if case_id else files, assume_suv=assume_suv)
+    return read_case(replace(files, id=case_id) if case_id else files, assume_suv=assume_suv, labels=labels)
 
 
-def read_case(files: CaseFiles, *, assume_suv: bool = False) -> Case:
+def read_case(files: CaseFiles, *, assume_suv: bool = False, labels: bool = True) -> Case:
     """Return the case that these files make up, after all checks.
 
     Parameters
     ----------
     files : CaseFiles
         From `find_cases`.
-    assume_suv : bool
+    assume_suv, labels : bool
         As in `read`.
 
     Raises
@@ -130,14 +133,14 @@ def read_case(files: CaseFiles, *, assume_suv: bool = False) -> Case:
     if ct is not None:
         warnings += require_hu(ct.array, ct.voxel_volume_ml, name=ct_name)
         warnings += _overlap(pet, ct, pet_name=pet_name, ct_name=ct_name)
-    labels: dict[str, Volume | None] = {}
+    masks: dict[str, Volume | None] = {}
     for role, file in (("lesions", files.lesions), ("organs", files.organs)):
-        labels[role] = None if file is None else _labels(role, file, pet, pet_name, sources, warnings)
+        masks[role] = None if file is None or not labels else _labels(role, file, pet, pet_name, sources, warnings)
     return Case(
         id=files.id,
         pet=pet,
         ct=ct,
-        **labels,
+        **masks,
         sources=tuple(sources),
         warnings=tuple(warnings),
         acquisition=acquisition,

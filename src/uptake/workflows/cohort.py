@@ -84,7 +84,7 @@ def segment_cases(
     for files in cases:
         tell(files.id, "start")
         try:
-            case = read_case(files, assume_suv=assume_suv)
+            case = read_case(files, assume_suv=assume_suv, labels=False)
             if not again and is_done(out / files.id, request_of(case, record, asdict(settings))):
                 kept.append(files.id)
                 tell(files.id, "kept")

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from uptake import __version__
 from uptake.cases import Case
+from uptake.core.errors import OutputError
 from uptake.core.units import AIR_HU
 from uptake.geometry.grid import Grid
 from uptake.geometry.volume import Volume
@@ -36,8 +38,10 @@ from uptake.quantification.manifest import BundleRecord, OutputFile, run_manifes
 from uptake.quantification.pictures import fusion_picture, mip_picture
 from uptake.quantification.report import ModelFacts, Picture, ReportContent, report_html
 from uptake.quantification.tables import LESION_COLUMNS, lesion_rows, table_as_json
-from uptake.workflows.segment import Segmentation
 from uptake.zoo.cards import Card
+
+if TYPE_CHECKING:
+    from uptake.workflows.segment import Segmentation  # it loads torch, which measuring a mask does not need
 
 RUN = "run.json"
 SAME_AXES = 0.9999
@@ -163,30 +167,78 @@ def is_done(folder: Path, request: Mapping[str, object]) -> bool:
         return False
 
 
+def recover(folder: Path) -> None:
+    """Put back what a run killed between the two renames of `whole_folder` left as ``.NAME.old``."""
+    old = _old(folder)
+    if old.exists() and not folder.exists():
+        old.replace(folder)
+
+
+def require_replaceable(folder: Path, *, own: Collection[str] = ()) -> None:
+    """Check that a result may take the place of `folder`: it is absent, empty, or an earlier result and nothing else.
+
+    Without this, an output folder that is the folder of the studies would put results in the place of a study.
+
+    Parameters
+    ----------
+    folder : Path
+    own : collection of str
+        File names of an earlier result; by default those that its run.json lists.
+
+    Raises
+    ------
+    OutputError
+        Naming what is in the way.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise OutputError(f"{folder}: a file is in the way of the results; move it, or choose another output folder.")
+    ours = {RUN, *_recorded_outputs(folder), *own}
+    foreign = sorted(e.name for e in folder.iterdir() if e.name not in ours and not e.name.startswith("."))
+    if foreign:
+        more = f" and {len(foreign) - 3} more" if len(foreign) > 3 else ""
+        raise OutputError(
+            f"{folder}: the results would replace this folder, and it holds files that are none: "
+            f"{', '.join(foreign[:3])}{more}. Choose another output folder, or move them."
+        )
+
+
 @contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
+def whole_folder(folder: Path, *, own: Collection[str] = ()) -> Iterator[Path]:
     """Give a temporary folder beside `folder` that takes its place in one rename when the block succeeds.
 
     A run stopped inside the block leaves the old folder. A run killed between the two renames that replace an old
-    folder leaves it as ``.NAME.old``; the next run puts it back.
+    folder leaves it as ``.NAME.old``; the next run puts it back. See `require_replaceable` for `own`.
+
+    Raises
+    ------
+    OutputError
+        If the system refuses, or `folder` holds anything but an earlier result.
     """
     require_writable(folder.parent)
-    old = folder.with_name(f".{folder.name}.old")
-    if old.exists() and not folder.exists():
-        old.replace(folder)
-    for stale in folder.parent.glob(f".{folder.name}.part-*"):
-        shutil.rmtree(stale, ignore_errors=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.part-", dir=folder.parent))
-    partial.chmod(0o755)
+    old = _old(folder)
+    partial = None
     try:
+        recover(folder)
+        require_replaceable(folder, own=own)
+        for stale in folder.parent.glob(f".{glob.escape(folder.name)}.part-*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.part-", dir=folder.parent))
+        partial.chmod(0o755)
         yield partial
         if folder.exists():
             shutil.rmtree(old, ignore_errors=True)
             folder.replace(old)
         partial.replace(folder)
         shutil.rmtree(old, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
+    except BaseException as error:
+        recover(folder)
+        if partial is not None:
+            shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError):
+            reason = error.strerror or str(error)
+            raise OutputError(f"{folder}: cannot be written: {reason}. Free space, or choose another folder.") from error
         raise
 
 
@@ -218,6 +270,18 @@ def package_versions() -> dict[str, str]:
     if "torch" in sys.modules:
         versions["torch"] = str(sys.modules["torch"].__version__)
     return versions
+
+
+def _old(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.old")
+
+
+def _recorded_outputs(folder: Path) -> set[str]:
+    """Return the file names that the run.json of a folder lists; none where there is no readable one."""
+    try:
+        return {output["name"] for output in json.loads((folder / RUN).read_text(encoding="utf-8"))["outputs"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
 
 
 def _cuts(case: Case, lesions: Volume, table: LesionTable, window: tuple[float, float]) -> tuple[Picture, ...]:

@@ -190,7 +190,7 @@ def _case(study: Any, ct: Any, *, assume_suv: bool) -> Case:
     if isinstance(study, Case):
         return study
     if isinstance(study, str | Path):
-        return read(study, ct=ct, assume_suv=assume_suv)
+        return read(study, ct=ct, assume_suv=assume_suv, labels=False)
     if not (isinstance(study, Volume) or is_foreign(study)):
         as_volume(study, name="the PET")  # raises with the list of what is accepted
     pet = _numbers(as_volume(study, name="the PET"), "the PET")
