@@ -100,7 +100,7 @@ def test_weights_that_do_not_fit_are_named_and_nothing_is_loaded():
         "encoder.stem.convs.0.conv.bias is missing",
         "head.weight is not part of the network",
     ]
-    with pytest.raises(ValueError, match="has shape .* is missing; head.weight is not part of the network$"):
+    with pytest.raises(ValueError, match=r"has shape .* is missing; head\.weight is not part of the network$"):
         load_unique_state(network, state)
     assert all(torch.equal(tensor, before[name]) for name, tensor in unique_state(network).items())
 

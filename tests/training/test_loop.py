@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -163,7 +164,7 @@ def test_the_log_has_a_row_an_epoch_and_a_picture(run, tmp_path):
 def test_the_moving_average_starts_at_the_first_value_and_keeps_nine_tenths(run):
     rows = run(steps=16)[0].history
     assert rows[0]["ema_pseudo_dice"] == rows[0]["pseudo_dice"]
-    for before, row in zip(rows, rows[1:], strict=False):
+    for before, row in pairwise(rows):
         assert row["ema_pseudo_dice"] == pytest.approx(0.9 * before["ema_pseudo_dice"] + 0.1 * row["pseudo_dice"])
 
 

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 
 from uptake.training.schedules import poly, warmup_cosine
@@ -26,7 +28,7 @@ def test_cosine_rises_over_its_warm_up_then_falls_to_a_hundredth():
     assert rates[0] == pytest.approx(2 / 50) and rates[49] == rates[50] == pytest.approx(2.0)
     assert rates[550] == pytest.approx(2 * (0.01 + 0.99 / 2))
     assert rates[1050] == pytest.approx(0.02)
-    assert all(a >= b for a, b in zip(rates[50:], rates[51:], strict=False))
+    assert all(a >= b for a, b in pairwise(rates[50:]))
 
 
 def test_a_run_no_longer_than_its_warm_up_stays_within_bounds():
