@@ -19,6 +19,7 @@ def demo(
     *,
     out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("demo"),
     seed: int = DEMO_SEED,
+    spacing_mm: float = 4.0,
     model: Annotated[str, Parameter(name=["--model", "-m"])] = DEFAULT_MODEL,
 ) -> None:
     """Simulate a patient, find the lesions, compare with the truth. No data, no network, about a minute.
@@ -29,6 +30,8 @@ def demo(
         Receives the simulated study and its results.
     seed
         Another seed is another patient.
+    spacing_mm
+        Voxel size of the simulated scan, 1.5 to 12 mm; larger is faster.
     model
         A shipped model or a bundle folder.
     """
@@ -42,7 +45,7 @@ def demo(
     from uptake.workflows.simulate import simulate
 
     say("1. A digital FDG PET/CT patient (simulated: no such person exists)")
-    (study,) = simulate(out / "study", seed=seed, spacing_mm=4.0, n_lesions=8)
+    (study,) = simulate(out / "study", seed=seed, spacing_mm=spacing_mm, n_lesions=8)
     say(f"   {study}")
     from uptake.io.find import find_cases
 

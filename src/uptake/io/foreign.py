@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from uptake.core.errors import GeometryError
+from uptake.geometry.affine import orthonormalised
 from uptake.geometry.volume import Volume
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -25,23 +26,34 @@ def as_volume(image: Any, *, name: str = "image") -> Volume:
     Raises
     ------
     GeometryError
-        If the image is not three-dimensional, or of another type. A bare array is refused: it has no place in space.
+        If the image is not one static volume of real numbers with perpendicular axes (small deviations are repaired,
+        as in a file), or of another type. A bare array is refused: it has no place in space.
     """
     if isinstance(image, Volume):
         return image
     kind = _kind(image)
     if kind == "nibabel":
-        return Volume(np.asanyarray(image.dataobj), image.affine)
+        _require_three(len(image.shape), name)
+        if image.get_data_dtype().kind not in "iuf":
+            raise GeometryError(f"{name}: voxels of type {image.get_data_dtype()} are no image of real numbers.")
+        # An image that was made in memory may have none; it is refused like an unusable one.
+        affine = np.full((4, 4), np.nan) if image.affine is None else image.affine
+        return Volume(np.asanyarray(image.dataobj), orthonormalised(affine, name=name)[0])
     if kind == "SimpleITK":
         import SimpleITK as sitk
 
-        if image.GetDimension() != 3:
-            raise GeometryError(f"{name}: has {image.GetDimension()} dimensions, a volume has three.")
+        _require_three(image.GetDimension(), name)
+        if image.GetNumberOfComponentsPerPixel() != 1:
+            raise GeometryError(
+                f"{name}: {image.GetNumberOfComponentsPerPixel()} values per voxel; expected one (no colours, no "
+                "vectors)."
+            )
         affine = np.eye(4)
         affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * np.asarray(image.GetSpacing())
         affine[:3, 3] = image.GetOrigin()
+        affine, _ = orthonormalised(LPS_TO_RAS @ affine, name=name)
         # SimpleITK hands arrays out as (k, j, i); its affine's columns are i, j, k.
-        return Volume(sitk.GetArrayFromImage(image).transpose(), LPS_TO_RAS @ affine)
+        return Volume(sitk.GetArrayFromImage(image).transpose(), affine)
     raise GeometryError(
         f"{name}: came {type(image).__name__}; give a path, an uptake.Volume (array and affine), a nibabel image or a "
         "SimpleITK image."
@@ -54,12 +66,14 @@ def is_foreign(image: Any) -> bool:
 
 
 def like(volume: Volume, image: Any) -> Any:
-    """Return the volume as the type of `image`: nibabel in, nibabel out; SimpleITK in, SimpleITK out; else itself."""
+    """Return the volume as the type of `image`, on that image's own grid to the bit: nibabel for nibabel, SimpleITK
+    for SimpleITK, else the volume itself.
+    """
     kind = _kind(image)
     if kind == "nibabel":
         import nibabel as nib
 
-        return nib.Nifti1Image(volume.array, volume.affine)
+        return nib.Nifti1Image(volume.array, image.affine)
     if kind == "SimpleITK":
         import SimpleITK as sitk
 
@@ -67,6 +81,11 @@ def like(volume: Volume, image: Any) -> Any:
         result.CopyInformation(image)
         return result
     return volume
+
+
+def _require_three(dimensions: int, name: str) -> None:
+    if dimensions != 3:
+        raise GeometryError(f"{name}: has {dimensions} dimensions, a volume has three. Give one static volume.")
 
 
 def _kind(image: Any) -> str | None:

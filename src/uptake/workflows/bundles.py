@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,11 +13,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from uptake.core.errors import CheckpointError
+from uptake.core.errors import CheckpointError, UsageError
 from uptake.harmonise.plan import Plan
 from uptake.networks.unet import load_unique_state, mismatches
 from uptake.zoo.bundle import read_states
-from uptake.zoo.cards import Card, find_bundle, read_card
+from uptake.zoo.cards import CARD_FILE, Card, find_bundle, read_card
 
 METHODS = ("lesiontracer",)
 
@@ -55,12 +56,21 @@ class Bundle:
     @cached_property
     def config(self) -> Any:
         """The method's configuration."""
-        return self.method.Config.from_json(self.card.config)
+        return self._from_card("config", self.method.Config.from_json)
 
     @cached_property
     def plan(self) -> Plan:
         """How cases come onto the model's grid."""
-        return Plan.from_json(self.card.plan)
+        return self._from_card("plan", Plan.from_json)
+
+    def _from_card(self, part: str, build: Callable[[Any], Any]) -> Any:
+        try:
+            return build(getattr(self.card, part))
+        except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
+            raise CheckpointError(
+                f"{self.folder / CARD_FILE}: its {part} cannot be used ({type(error).__name__}: {error}); it was "
+                "altered, or written by another version of uptake. Fetch or copy the bundle again."
+            ) from error
 
     @property
     def checksum(self) -> str:
@@ -122,5 +132,6 @@ def load_bundle(name: str | Path) -> Bundle:
     """
     folder = find_bundle(name)
     bundle = Bundle(folder, read_card(folder))
+    _ = bundle.plan
     bundle.network()
     return bundle

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from uptake.core.errors import UptakeError
+from uptake.core.errors import UptakeError, UsageError
 from uptake.io.find import CaseFiles
 from uptake.io.read import read_case
 from uptake.io.write import require_writable, write_csv
 from uptake.quantification.manifest import BundleRecord
 from uptake.workflows.bundles import Bundle, load_bundle
-from uptake.workflows.outputs import is_done, request_of, write_segmentation
+from uptake.workflows.outputs import is_done, recover, request_of, require_replaceable, write_segmentation
 from uptake.workflows.segment import SegmentSettings, segment
 
 log = logging.getLogger(__name__)
@@ -74,8 +75,13 @@ def segment_cases(
     ------
     OutputError, ModelError
         Before any case is read, if nothing could be written or the model is not usable.
+    UsageError
+        If two cases have the same id.
     """
     settings = settings or SegmentSettings()
+    twice = [name for name, n in Counter(files.id for files in cases).items() if n > 1]
+    if twice:
+        raise UsageError(f"several studies would be named {twice[0]!r}, and so would their results; rename a folder.")
     require_writable(out)
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
     record = BundleRecord(bundle.card.name, bundle.card.version, dict(bundle.card.files))
@@ -84,6 +90,8 @@ def segment_cases(
     for files in cases:
         tell(files.id, "start")
         try:
+            recover(out / files.id)
+            require_replaceable(out / files.id)
             case = read_case(files, assume_suv=assume_suv, labels=False)
             if not again and is_done(out / files.id, request_of(case, record, asdict(settings))):
                 kept.append(files.id)

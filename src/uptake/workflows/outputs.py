@@ -238,7 +238,9 @@ def whole_folder(folder: Path, *, own: Collection[str] = ()) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
         if isinstance(error, OSError):
             reason = error.strerror or str(error)
-            raise OutputError(f"{folder}: cannot be written: {reason}. Free space, or choose another folder.") from error
+            raise OutputError(
+                f"{folder}: cannot be written: {reason}. Free space, or choose another folder."
+            ) from error
         raise
 
 

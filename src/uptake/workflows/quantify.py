@@ -11,8 +11,9 @@ from uptake.core.errors import UsageError
 from uptake.geometry.volume import Volume
 from uptake.io.foreign import as_volume
 from uptake.io.read import read
+from uptake.physics.plausibility import require_suv
 from uptake.quantification.lesions import LesionTable, measure_lesions
-from uptake.workflows.outputs import request_of, write_results
+from uptake.workflows.outputs import recover, request_of, require_replaceable, write_results
 
 
 def quantify(
@@ -67,6 +68,8 @@ def quantify_to(
     began = time.perf_counter()
     case = read(pet, ct=ct, lesions=mask, assume_suv=assume_suv)
     assert case.lesions is not None
+    recover(out / case.id)
+    require_replaceable(out / case.id)
     table = measure_lesions(
         case.pet, case.lesions, connectivity=connectivity, min_volume_ml=min_volume_ml, mtv_method=mtv_method
     )
@@ -98,4 +101,7 @@ def _volumes(pet: Any, mask: Any, *, assume_suv: bool) -> tuple[Volume, Volume]:
         return pet.pet, labels
     if isinstance(pet, str | Path):
         return read(pet, assume_suv=assume_suv).pet, labels
-    return as_volume(pet, name="the PET"), labels
+    volume = as_volume(pet, name="the PET")
+    if not assume_suv:
+        require_suv(volume.array, volume.voxel_volume_ml, name="the PET")
+    return volume, labels

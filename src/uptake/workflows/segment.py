@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from uptake.cases import Case
-from uptake.core.errors import GeometryError, ModelError
+from uptake.core.errors import GeometryError, ModelError, UsageError
 from uptake.geometry.grid import overlap_fraction, require_same_frame
 from uptake.geometry.volume import Volume
 from uptake.harmonise.onto import harmonise
@@ -188,8 +188,12 @@ def segment(
 
 def _case(study: Any, ct: Any, *, assume_suv: bool) -> Case:
     if isinstance(study, Case):
+        if ct is not None:
+            raise UsageError("a Case holds its own CT; ct=… goes with a path or an image.")
         return study
     if isinstance(study, str | Path):
+        if not (ct is None or isinstance(ct, str | Path)):
+            raise UsageError("give PET and CT both as paths, or both as images.")
         return read(study, ct=ct, assume_suv=assume_suv, labels=False)
     if not (isinstance(study, Volume) or is_foreign(study)):
         as_volume(study, name="the PET")  # raises with the list of what is accepted
@@ -198,6 +202,8 @@ def _case(study: Any, ct: Any, *, assume_suv: bool) -> Case:
         require_suv(pet.array, pet.voxel_volume_ml, name="the PET")
     if ct is None:
         return Case("case", pet)
+    if isinstance(ct, str | Path):
+        raise UsageError("give PET and CT both as paths, or both as images.")
     hu = _numbers(as_volume(ct, name="the CT"), "the CT")
     require_same_frame(pet, hu, names=("the PET", "the CT"))
     if max(overlap_fraction(pet, hu), overlap_fraction(hu, pet)) == 0.0:
@@ -218,5 +224,5 @@ def _dtype(precision: str, device: torch.device) -> torch.dtype:
     if precision == "auto":
         return torch.bfloat16 if bf16_pays(device) else torch.float32
     if precision not in choices:
-        raise ModelError(f"precision {precision!r} is unknown; choose auto, float32 or bfloat16.")
+        raise UsageError(f"precision {precision!r} is unknown; choose auto, float32 or bfloat16.")
     return choices[precision]

@@ -1,0 +1,65 @@
+"""A fresh interpreter: help and information come at once, nothing heavy is loaded for them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import uptake
+
+HEAVY = ("torch", "monai", "SimpleITK", "nibabel", "pydicom", "scipy", "matplotlib", "fastapi")
+
+PROBE = """
+import sys
+from uptake.cli.main import run
+code = run(sys.argv[1:])
+print("LOADED", *sorted({name.split(".")[0] for name in sys.modules}))
+sys.exit(code)
+"""
+
+
+def loaded(text: str) -> set[str]:
+    return set(text.splitlines()[-1].split()[1:]) & set(HEAVY)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("info",), ("models",), ("segment", "--help"), ("train", "--help"), ("--version",)]
+)
+def test_help_and_information_load_nothing_heavy(fresh, arguments):
+    ran = fresh(PROBE, *arguments)
+    assert ran.code == 0, ran.err
+    assert loaded(ran.out) == set()
+    assert ran.err == ""
+
+
+def test_the_probe_sees_torch_where_it_is_loaded(fresh):
+    ran = fresh("import sys, uptake; uptake.load_bundle; print('LOADED', *sys.modules)")
+    assert "torch" in loaded(ran.out)
+
+
+def test_importing_the_package_loads_nothing_heavy(fresh):
+    ran = fresh("import sys, uptake; dir(uptake); print('LOADED', *sys.modules)")
+    assert loaded(ran.out) == set()
+
+
+def test_the_module_can_be_run():
+    ran = subprocess.run([sys.executable, "-m", "uptake", "--version"], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout.strip(), ran.stderr) == (0, uptake.__version__, "")
+
+
+def test_help_says_research_use_only_names_every_verb_and_the_exit_codes(cli):
+    ran = cli("--help")
+    assert "Research use only" in ran.out
+    for verb in ("segment", "quantify", "evaluate", "train", "simulate", "demo", "models", "info"):
+        assert verb in ran.out
+    for code in ("0 done", "1 our own failure", "2 wrong usage", "3 some cases", "4 input refused"):
+        assert code in " ".join(ran.out.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("verb", ["segment", "quantify", "evaluate", "train", "simulate", "demo", "models", "info"])
+def test_every_verb_explains_every_option(cli, verb):
+    ran = cli(verb, "--help")
+    assert ran.code == 0
+    assert "Usage: uptake" in ran.out
