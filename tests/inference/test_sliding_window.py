@@ -51,6 +51,8 @@ def test_window_starts_by_hand():
     assert window_starts(64, 64, 0.5) == window_starts(10, 64, 0.5) == (0,)
     assert window_starts(65, 64, 1.0) == (0, 1)
     assert window_starts(12, 4, 1.0) == (0, 4, 8)
+    # 433 / 22 · 11 is 216.5 and a rounding error; dividing last would give 216.
+    assert window_starts(473, 40, 0.5)[11] == 217
 
 
 @pytest.mark.parametrize("step", [0.25, 0.5, 0.6, 1.0])

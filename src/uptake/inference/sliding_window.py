@@ -30,7 +30,8 @@ def window_starts(size: int, window: int, step: float) -> tuple[int, ...]:
     if size <= window:
         return (0,)
     count = math.ceil((size - window) / (window * step)) + 1
-    return tuple(round(i * (size - window) / (count - 1)) for i in range(count))
+    distance = (size - window) / (count - 1)  # divided first, as nnU-Net does: halves round the same way
+    return tuple(round(distance * i) for i in range(count))
 
 
 @lru_cache(maxsize=8)
