@@ -236,6 +236,8 @@ def whole_folder(folder: Path, *, own: Collection[str] = ()) -> Iterator[Path]:
         recover(folder)
         if partial is not None:
             shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OutputError) and partial is not None:
+            raise OutputError(str(error).replace(str(partial), str(folder))) from error
         if isinstance(error, OSError):
             reason = error.strerror or str(error)
             raise OutputError(
