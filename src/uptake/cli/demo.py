@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from uptake.cli.console import progress, say
-from uptake.zoo.cards import DEFAULT_MODEL
+from uptake.zoo.cards import DEFAULT_MODEL, find_bundle
 
 DEMO_SEED = 20_003
 """Outside the seeds that the shipped model was trained on."""
@@ -37,6 +37,7 @@ def demo(
     """
     from uptake.io.write import require_writable
 
+    find_bundle(model)
     require_writable(out)
     began = time.perf_counter()
     from uptake.cli.segment import _show

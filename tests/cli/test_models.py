@@ -1,0 +1,53 @@
+"""`uptake models` and `uptake info`: what there is, and what a model is, without loading weights."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import uptake
+
+
+@pytest.fixture
+def shipped(make_bundle, tmp_path, monkeypatch):
+    from uptake.zoo import cards
+
+    make_bundle(tmp_path / "phantom-lesion-small")
+    make_bundle(tmp_path / "with-ct", needs=["pet", "ct"])
+    monkeypatch.setattr(cards, "SHIPPED", tmp_path)
+    monkeypatch.setattr("uptake.cli.models.shipped_bundles", cards.shipped_bundles)
+    return tmp_path
+
+
+def test_models_are_listed_with_what_they_take(cli, shipped):
+    ran = cli("models")
+    assert ran.code == 0
+    lines = ran.out.splitlines()
+    assert any("phantom-lesion-small *" in line and "PET (+ CT)" in line and "Apache-2.0" in line for line in lines)
+    assert any("with-ct" in line and "PET + CT" in line for line in lines)
+
+
+def test_models_as_json_are_the_cards(cli, shipped):
+    cards = json.loads(cli("models", "--json-output").out)
+    assert [card["name"] for card in cards] == ["phantom-lesion-small", "with-ct"]
+
+
+def test_info_of_a_bundle_says_what_it_is_and_cannot_do(cli, tiny_bundle):
+    ran = cli("info", tiny_bundle)
+    assert (ran.code, ran.err) == (0, "")
+    for words in ("tiny, version 1", "needs pet; accepts pet, ct", "8 x 8 x 8 mm", "It has learnt nothing.", "SHA-256"):
+        assert words in ran.out
+    assert "Research use only" in ran.out
+
+
+def test_info_without_a_name_is_about_the_package(cli):
+    ran = cli("info")
+    assert ran.code == 0
+    assert f"uptake {uptake.__version__}" in ran.out
+    assert "Research use only" in ran.out
+
+
+def test_info_of_something_unknown_is_refused(cli, tmp_path):
+    assert cli("info", "no-such-model").code == 4
+    assert "no card.json" in cli("info", tmp_path).err
