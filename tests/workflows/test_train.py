@@ -1,0 +1,250 @@
+"""Training end to end on tiny cases: folds, scores, bundle, and a killed run that goes on to the same weights."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import uptake
+from uptake.core.errors import CheckpointError, InputError, UsageError
+from uptake.io.image import read_labels
+
+KILLED = """
+import os, signal, sys
+from uptake.cli.main import run
+from uptake.workflows import train as module
+real = module.fit
+
+def fit(*arguments, on_epoch, **options):
+    def stop(report):
+        if report.step == int(sys.argv[1]):
+            os.kill(os.getpid(), signal.SIGKILL)
+    return real(*arguments, on_epoch=stop, **options)
+
+module.fit = fit
+sys.exit(run(sys.argv[2:]))
+"""
+
+
+def tiny_config(**changes):
+    from uptake.methods.lesiontracer import Config
+
+    tiny = replace(
+        Config.small(),
+        spacing_mm=(8.0, 8.0, 8.0),
+        window=(16, 16, 16),
+        features=(4, 8),
+        blocks=(1, 1),
+        steps=4,
+        epoch_steps=2,
+        validation_batches=1,
+        mirror_axes=(),
+    )
+    return replace(tiny, **changes)
+
+
+OPTIONS = ("--steps", "4", "--window", "16", "16", "16", "--spacing-mm", "8", "8", "8", "--features", "4,8")
+OPTIONS = (*OPTIONS, "--blocks", "1,1", "--device", "cpu", "--preset", "small")
+
+
+@pytest.fixture(scope="module")
+def dataset(make_study, tiny_arrays, tmp_path_factory):
+    """Four studies; they differ in noise."""
+    folder = tmp_path_factory.mktemp("dataset")
+    rng = np.random.default_rng(1)
+    for name in ("p1", "p2", "p3", "p4"):
+        noisy = np.clip(tiny_arrays["pet"] + rng.normal(0, 0.1, tiny_arrays["pet"].shape), 0, None)
+        make_study(folder / name, pet=noisy.astype(np.float32))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(dataset, tmp_path_factory):
+    """Two folds, four steps each, without any interruption."""
+    out = tmp_path_factory.mktemp("run")
+    steps = []
+    result = uptake.train(
+        "lesiontracer",
+        dataset,
+        out,
+        config=tiny_config(),
+        folds=(0, 1),
+        n_folds=2,
+        device="cpu",
+        precision="32-true",
+        on_epoch=lambda fold, report: steps.append((fold, report.step)),
+    )
+    assert steps == [("0", 2), ("0", 4), ("1", 2), ("1", 4)]
+    return out, result
+
+
+def weights(out):
+    return {f.name: f.read_bytes() for f in sorted((out / "bundle").glob("*.safetensors"))}
+
+
+def test_every_case_is_scored_once_by_the_fold_that_did_not_see_it(trained):
+    out, result = trained
+    with (out / "cases.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert sorted(row["case"] for row in rows) == ["p1", "p2", "p3", "p4"]
+    assert sorted(row["fold"] for row in rows) == ["0", "0", "1", "1"]
+    summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    assert summary["cases"] == 4
+    assert summary["metrics"]["dice"]["mean"] == pytest.approx(np.mean([float(row["dice"]) for row in rows]), rel=1e-6)
+    assert result.summary["dice"]["n"] == 4
+
+
+def test_held_out_masks_are_on_the_grid_of_their_scan_and_score_as_stated(trained, dataset):
+    out, result = trained
+    for row in result.rows:
+        mask = out / f"fold_{row['fold']}" / "held_out" / f"{row['case']}.nii.gz"
+        reference, _ = read_labels(dataset / row["case"] / "lesion.nii.gz")
+        np.testing.assert_allclose(read_labels(mask)[0].affine, reference.affine, atol=1e-5)
+        (again,) = uptake.evaluate(mask, dataset / row["case"] / "lesion.nii.gz")
+        assert again["dice"] == pytest.approx(row["dice"])
+
+
+def test_log_and_checkpoints_are_there(trained):
+    out, _ = trained
+    for fold in ("fold_0", "fold_1"):
+        assert {"last.ckpt", "best.ckpt", "log.csv", "loss.png", "held_out"} <= {f.name for f in (out / fold).iterdir()}
+        with (out / fold / "log.csv").open(encoding="utf-8", newline="") as stream:
+            assert [float(row["step"]) for row in csv.DictReader(stream)] == [2, 4]
+
+
+def test_the_bundle_segments_and_its_card_says_how_it_was_made(trained, dataset):
+    _, result = trained
+    bundle = uptake.load_bundle(result.bundle)
+    assert sorted(bundle.states) == ["0", "1"]
+    assert bundle.card.training["cases"] == 4
+    assert bundle.card.training["steps"] == 4
+    assert bundle.card.needs == ["pet"], "CT dropout lets it read PET alone"
+    assert bundle.card.scores[0]["cases"] == 4
+    found = uptake.segment(dataset / "p1", model=bundle, device="cpu")
+    assert found.lesions.shape == found.case.pet.shape
+
+
+def test_training_twice_gives_the_same_bytes(trained, dataset, tmp_path):
+    uptake.train("lesiontracer", dataset, tmp_path, config=tiny_config(), folds=(0,), n_folds=2, device="cpu",
+                 precision="32-true")  # fmt: skip
+    assert weights(tmp_path)["fold_0.safetensors"] == weights(trained[0])["fold_0.safetensors"]
+
+
+def test_a_run_killed_with_kill_9_goes_on_to_the_same_weights(trained, dataset, tmp_path, fresh, cli, monkeypatch):
+    from uptake.methods import lesiontracer
+
+    out = tmp_path / "out"
+    command = ("train", "lesiontracer", dataset, "-o", out, "--folds", "0", "--n-folds", "2", *OPTIONS)
+    command = (*command, "--precision", "32-true")
+    # Options change the preset, and these two have no option: two epochs, so that there is something to resume from.
+    small = tiny_config()
+    patch = (
+        "from uptake.methods import lesiontracer\n"
+        "real_small = lesiontracer.Config.small\n"
+        "from dataclasses import replace\n"
+        "lesiontracer.Config.small = classmethod(lambda cls: replace(real_small(), epoch_steps=2, "
+        "validation_batches=1, mirror_axes=()))\n"
+    )
+    ran = fresh(patch + KILLED, 2, *command)
+    assert ran.code == -signal.SIGKILL, ran.err
+    assert (out / "fold_0" / "last.ckpt").exists()
+    assert not (out / "bundle").exists()
+    monkeypatch.setattr(lesiontracer.Config, "small", classmethod(lambda cls: small))
+    ran = cli(*command)
+    assert ran.code == 0, ran.err
+    assert "step      4/4" in ran.out
+    assert "step      2/4" not in ran.out, "it went on where it was killed"
+    assert weights(out)["fold_0.safetensors"] == weights(trained[0])["fold_0.safetensors"]
+
+
+def test_other_settings_do_not_go_on_from_a_run(trained, dataset, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(trained[0], out)
+    with pytest.raises(CheckpointError, match=r"fold_0: a run with other settings.*Choose another output folder"):
+        uptake.train("lesiontracer", dataset, out, config=tiny_config(learning_rate=1e-4), folds=(0,), n_folds=2,
+                     device="cpu", precision="32-true")  # fmt: skip
+
+
+def test_one_model_on_every_case_has_no_scores(dataset, tmp_path):
+    result = uptake.train("lesiontracer", dataset, tmp_path, config=tiny_config(steps=2), folds=("all",), device="cpu",
+                          precision="32-true")  # fmt: skip
+    assert result.rows == []
+    assert result.summary == {}
+    assert list(weights(tmp_path)) == ["fold_all.safetensors"]
+    assert uptake.load_bundle(result.bundle).card.scores == []
+
+
+def test_an_nnunet_raw_dataset_is_read_as_it_is(dataset, tmp_path):
+    raw = tmp_path / "Dataset001_Tiny"
+    for folder in ("imagesTr", "labelsTr"):
+        (raw / folder).mkdir(parents=True)
+    for case in ("p1", "p2"):
+        shutil.copy(dataset / case / "ct.nii.gz", raw / "imagesTr" / f"{case}_0000.nii.gz")
+        shutil.copy(dataset / case / "pet.nii.gz", raw / "imagesTr" / f"{case}_0001.nii.gz")
+        shutil.copy(dataset / case / "lesion.nii.gz", raw / "labelsTr" / f"{case}.nii.gz")
+    (raw / "dataset.json").write_text(
+        json.dumps({"channel_names": {"0": "CT", "1": "PET"}, "labels": {"background": 0, "lesion": 1}}),
+        encoding="utf-8",
+    )
+    splits = raw / "splits_final.json"
+    splits.write_text(json.dumps([{"train": ["p2"], "val": ["p1"]}]), encoding="utf-8")
+    result = uptake.train("lesiontracer", raw, tmp_path / "out", config=tiny_config(steps=2), folds=(0,), splits=splits,
+                          device="cpu", precision="32-true")  # fmt: skip
+    assert [row["case"] for row in result.rows] == ["p1"]
+    assert uptake.load_bundle(result.bundle).card.name == "lesiontracer-Dataset001_Tiny"
+
+
+@pytest.mark.parametrize("kind", ["no masks", "empty masks"])
+def test_a_dataset_without_lesions_is_refused(make_study, tmp_path, tiny_arrays, kind):
+    for name in ("p1", "p2"):
+        roles = ("pet", "ct") if kind == "no masks" else ("pet", "ct", "lesion")
+        make_study(tmp_path / "data" / name, roles=roles, lesion=np.zeros_like(tiny_arrays["lesion"]))
+    with pytest.raises(InputError, match="lesion"):
+        uptake.train("lesiontracer", tmp_path / "data", tmp_path / "out", config=tiny_config(), folds=(0,), n_folds=2,
+                     device="cpu")  # fmt: skip
+    assert not (tmp_path / "out" / "bundle").exists()
+
+
+def test_a_broken_case_is_refused_before_training(dataset, tmp_path, cli):
+    data = tmp_path / "data"
+    shutil.copytree(dataset, data)
+    pet = data / "p3" / "pet.nii.gz"
+    pet.write_bytes(pet.read_bytes()[:2000])
+    ran = cli("train", "lesiontracer", data, "-o", tmp_path / "out", "--folds", "0", "--n-folds", "2", *OPTIONS)
+    assert ran.code == 4
+    assert str(pet) in ran.err
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--folds", "7"), "fold 7 does not exist"),
+        (("--folds", "first"), "--folds takes whole numbers"),
+        (("--window", "15", "16", "16"), "must divide by 2"),
+        (("--features", "4,8,16"), "features and blocks name the same stages"),
+        (("--steps", "0"), "1 or more"),
+        (("--n-folds", "9"), "4 patients cannot be split into 9 folds"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_by_name(dataset, tmp_path, cli, options, words):
+    out = tmp_path / "out"
+    if "--n-folds" not in options:
+        options = (*options, "--n-folds", "2")
+    ran = cli("train", "lesiontracer", dataset, "-o", out, "--device", "cpu", "--preset", "small", *options)
+    assert ran.code == (4 if "patients" in words else 2)
+    assert words in ran.err
+    assert list(out.iterdir()) == []
+
+
+def test_an_unknown_method_or_fold_is_refused(dataset, tmp_path):
+    with pytest.raises(CheckpointError, match="method 'magic' is unknown"):
+        uptake.train("magic", dataset, tmp_path)
+    with pytest.raises(UsageError, match="fold 2 does not exist; there are 2"):
+        uptake.train("lesiontracer", dataset, tmp_path, config=tiny_config(), folds=(2,), n_folds=2, device="cpu")
