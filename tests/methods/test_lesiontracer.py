@@ -208,6 +208,22 @@ def test_folds_are_averaged(tiny, case):
     assert np.abs(alone[0] - alone[1]).max() > 1e-3
 
 
+def test_the_axes_of_the_configuration_are_mirrored(tiny, case):
+    """Windows that do not overlap, so that a flip of the case is a flip of its windows."""
+    rng = np.random.default_rng(0)
+    channels = rng.normal(size=(2, 16, 8, 8)).astype(np.float32)
+    plain = replace(harmonise(case, PLAN)[0], channels=channels, body=np.ones((16, 8, 8), bool), labels=None)
+    flipped = replace(plain, channels=np.ascontiguousarray(channels[..., ::-1]))
+    network = build_network(tiny)
+
+    def logits(given, axes):
+        return predict([network], given, replace(tiny, mirror_axes=axes, tile_step=1.0)).logits
+
+    mean = (logits(plain, ()) + logits(flipped, ())[..., ::-1]) / 2
+    assert np.abs(logits(plain, (2,)) - mean).max() < 1e-5
+    assert np.abs(logits(plain, ()) - mean).max() > 1e-3
+
+
 def test_air_is_skipped_only_where_asked(tiny, case):
     harmonised, _ = harmonise(case, PLAN)
     body = np.zeros_like(harmonised.body)

@@ -109,6 +109,17 @@ def test_geometry_is_a_rotation_within_limits_times_a_scale(in_mm):
         assert matrix @ matrix.T == pytest.approx(factor**2 * np.eye(3))
 
 
+@pytest.mark.parametrize("in_mm", [False, True])
+def test_misalignment_turns_the_ct_rigidly_by_no_more_than_five_degrees(in_mm):
+    rules = replace(NO_AUGMENTATION, misalign_rotation_p=1.0, in_mm=in_mm)
+    to_mm = np.diag([3.0, 2.0, 2.0]) if in_mm else np.eye(3)
+    for draw in draws(rules, n=100):
+        assert np.array_equal(draw.matrix, np.eye(3))
+        turn = to_mm @ draw.ct_matrix @ np.linalg.inv(to_mm)
+        assert turn @ turn.T == pytest.approx(np.eye(3)) and np.linalg.det(turn) > 0
+        assert 0 < np.rad2deg(np.arccos((np.trace(turn) - 1) / 2)) < 5 * np.sqrt(3) + 0.1
+
+
 def test_a_model_without_ct_is_never_misaligned():
     rules = replace(NO_AUGMENTATION, misalign_shift_p=1.0, misalign_rotation_p=1.0)
     assert all(d.matrix is None for d in draws(rules, n=20, channels=("pet",)))

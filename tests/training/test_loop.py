@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -14,11 +15,11 @@ from lightning_fabric import Fabric
 from uptake.cases import HarmonisedCase
 from uptake.core.errors import CheckpointError
 from uptake.networks.unet import residual_encoder_unet, unique_state
-from uptake.sampling.augment import AugmentRules
-from uptake.sampling.batches import BatchRules
+from uptake.sampling.augment import NO_AUGMENTATION, AugmentRules
+from uptake.sampling.batches import BatchRules, cut_batch
 from uptake.sampling.store import training_case
 from uptake.training import checkpoint as checkpoints
-from uptake.training.loop import fit
+from uptake.training.loop import VALIDATION_SEED, fit
 from uptake.training.losses import deeply_supervised
 from uptake.training.protocol import FitSettings
 
@@ -76,8 +77,8 @@ def run(cases, tmp_path):
 
 
 def test_the_loss_falls_and_the_lesion_is_found(run):
-    result, _ = run(steps=80)
-    assert result.step == 80 and len(result.history) == 20
+    result, _ = run(steps=48)
+    assert result.step == 48 and len(result.history) == 12
     assert result.history[-1]["train_loss"] < result.history[0]["train_loss"] - 0.5
     assert result.history[-1]["pseudo_dice"] > 0.8
 
@@ -189,6 +190,20 @@ def test_validation_windows_are_the_same_in_every_epoch(run):
     rows = run(steps=12, rate=0.0)[0].history
     assert len({row["validation_loss"] for row in rows}) == 1
     assert len({row["train_loss"] for row in rows}) == 3
+
+
+def test_validation_windows_are_plain_cuts(run, cases):
+    seen = []
+
+    def loss(model, x, y):
+        if not model.training:
+            seen.append(x)
+        return deeply_supervised(model(x), y)
+
+    run(steps=4, loss=loss)
+    plain = replace(RULES, augment=NO_AUGMENTATION, seed=VALIDATION_SEED)
+    expected = [cut_batch(cases[2:], plain, step=step).channels for step in (0, 1)]
+    assert len(seen) == 2 and all(torch.equal(x, y) for x, y in zip(seen, expected, strict=True))
 
 
 def test_gradients_are_clipped_to_the_norm_that_is_set(run):

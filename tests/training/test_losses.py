@@ -50,6 +50,11 @@ def test_with_smoothing_it_does_pull():
     assert logits.grad.any()
 
 
+def test_smoothing_by_hand_where_the_label_is_absent():
+    logits = logits_of([[0.06, 0.04]])
+    assert float(soft_dice_loss(logits, labels_of([[0, 0]]), smooth=0.02)) == pytest.approx(-0.02 / 0.12)
+
+
 def test_an_absent_label_keeps_its_place_in_the_mean():
     present = logits_of([[0.8, 0.6, 0.1]])
     both = torch.cat([present, present])
