@@ -145,6 +145,8 @@ def test_quantify_writes_what_segment_writes_without_a_model(cli, make_study, tm
         "report.html",
         "run.json",
     }
+    assert str(folder / "report.html") in ran.out
+    assert "total: MTV" in ran.out
     rows = table(folder / "lesions.csv")
     assert len(rows) == 2
     hot = tiny_arrays["pet"][tiny_arrays["lesion"] > 0]
@@ -165,6 +167,14 @@ def test_quantify_takes_files_and_an_mtv_rule(cli, make_study, tmp_path, plain_p
     assert ran.code == 2
     assert "no MTV rule" in ran.err
     assert list((tmp_path / "b").iterdir()) == []
+
+
+def test_quantify_of_an_empty_mask_is_a_result(cli, make_study, tmp_path, tiny_arrays, plain_pictures):
+    study = make_study(tmp_path / "patient_7", lesion=np.zeros_like(tiny_arrays["lesion"]))
+    ran = cli("quantify", study, study / "lesion.nii.gz", "-o", tmp_path / "out")
+    assert (ran.code, ran.err) == (0, "")
+    assert "The mask is empty" in ran.out
+    assert table(tmp_path / "out" / "patient_7" / "lesions.csv") == []
 
 
 def test_quantify_refuses_a_mask_on_another_grid(cli, make_study, masks, tmp_path, plain_pictures):

@@ -229,6 +229,8 @@ def test_one_broken_study_of_three_stops_no_other(segment, make_study, tmp_path,
     ran = segment(cohort, "-o", out)
     assert ran.code == 3
     assert "1 of 3 cases failed" in ran.err
+    assert len(ran.err.splitlines()) == 2, "one line for the case, one for the sum"
+    assert ran.out.splitlines()[:3] == ["a: written", "b: failed", "c: written"]
     assert str(pet) in ran.err
     rows = table(out / "failures.csv")
     assert [(row["case"], row["error"], row["exit_code"]) for row in rows] == [("b", "FileFormatError", "4")]
@@ -250,7 +252,50 @@ def test_a_study_that_is_no_image_at_all_is_listed_too(segment, make_study, tmp_
     make_study(tmp_path / "cohort" / "only_ct", roles=("ct",))
     ran = segment(tmp_path / "cohort", "-o", tmp_path / "out")
     assert ran.code == 3
+    assert "Accepted:" not in ran.err
+    assert "Accepted:" in (tmp_path / "out" / "failures.csv").read_text(encoding="utf-8")
     assert "only_ct" in (tmp_path / "out" / "failures.csv").read_text(encoding="utf-8")
+
+
+def test_results_among_the_studies_are_no_studies(segment, make_study, tmp_path, plain_pictures):
+    cohort = tmp_path / "cohort"
+    for name in ("a", "b"):
+        make_study(cohort / name)
+    assert segment(cohort, "-o", cohort / "results").code == 0
+    again = segment(cohort, "-o", cohort / "results")
+    assert (again.code, again.err) == (0, "")
+    assert "0 written, 2 kept, 0 failed" in again.out
+
+
+def test_studies_whose_results_would_have_one_name_are_refused(segment, make_study, tmp_path):
+    make_study(tmp_path / "cohort" / "a" / "b_c")
+    make_study(tmp_path / "cohort" / "a_b" / "c")
+    ran = segment(tmp_path / "cohort", "-o", tmp_path / "out")
+    assert ran.code == 2
+    assert "several studies would be named 'a_b_c'" in ran.err
+
+
+def test_a_bug_in_one_case_stops_no_other_and_shows_its_traceback(
+    segment, make_study, tmp_path, plain_pictures, monkeypatch, caplog
+):
+    from uptake.workflows import cohort
+
+    real = cohort.segment
+
+    def broken(case, **options):
+        if case.id == "a":
+            raise ZeroDivisionError("a bug")
+        return real(case, **options)
+
+    monkeypatch.setattr(cohort, "segment", broken)
+    for name in ("a", "b"):
+        make_study(tmp_path / "cohort" / name)
+    ran = segment(tmp_path / "cohort", "-o", tmp_path / "out")
+    assert ran.code == 3
+    (row,) = table(tmp_path / "out" / "failures.csv")
+    assert (row["case"], row["error"], row["exit_code"]) == ("a", "ZeroDivisionError", "1")
+    assert "Traceback" in caplog.text
+    assert (tmp_path / "out" / "b" / "report.html").exists()
 
 
 def test_quiet_prints_nothing(segment, study, tmp_path, plain_pictures):

@@ -49,7 +49,7 @@ def quantify(
     from uptake.quantification.tables import lesion_rows
     from uptake.workflows.quantify import quantify_to
 
-    found = quantify_to(
+    found, folder = quantify_to(
         pet,
         mask,
         out,
@@ -62,5 +62,13 @@ def quantify(
     rows = lesion_rows(found)
     columns = {"lesion": "lesion", "volume_ml": "volume mL", "mtv_ml": "MTV mL", "suv_max": "SUVmax"}
     columns |= {"suv_mean": "SUVmean", "suv_peak": "SUVpeak", "tlg_g": "TLG g"}
-    table(rows[:15], columns)
-    say(f"  {out}")
+    if rows:
+        table(rows[:15], columns)
+        if len(rows) > 15:
+            say(f"  … {len(rows) - 15} more in lesions.csv")
+        say(f"  total: MTV {found.totals.mtv_ml:.1f} mL, TLG {found.totals.tlg_g:.1f} g")
+    else:
+        say("  The mask is empty.")
+    for warning in found.warnings:
+        say(f"  ! {warning}")
+    say(f"  {folder / 'report.html'}")

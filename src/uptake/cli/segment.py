@@ -101,10 +101,10 @@ def segment(
             assume_suv=assume_suv,
             again=again,
             on_window=on_window,
-            on_case=None if quiet or len(cases) == 1 else (lambda case, state: say(f"{case}: {state}")),
+            on_case=None if quiet or len(cases) == 1 else _told,
         )
     if not quiet:
-        for case in result.kept:
+        for case in result.kept if len(cases) == 1 else ():
             say(f"{case}: complete already with the same input, model and settings; kept (--again does it anew).")
         for case in (*result.written, *result.kept)[:1] if len(cases) == 1 else ():
             _show(out / case)
@@ -112,8 +112,15 @@ def segment(
             say(f"{len(result.written)} written, {len(result.kept)} kept, {len(result.failures)} failed; see {out}")
     if result.failures:
         for failure in result.failures[:10]:
-            complain(f"{failure.case}: {failure.message}")
+            # The list of what would have been accepted stands in failures.csv, once for each case.
+            complain(f"{failure.case}: {failure.message.splitlines()[0]}")
         raise CohortError(f"{len(result.failures)} of {len(cases)} cases failed; they are listed in {out / FAILURES}.")
+
+
+def _told(case: str, state: str) -> None:
+    """Print what became of a case of a cohort."""
+    if state != "start":
+        say(f"{case}: {state}")
 
 
 def _show(folder: Path) -> None:

@@ -24,6 +24,9 @@ from uptake.io.image import image_stem, image_suffix
 DEEPEST = 4
 """Levels of folders below the one given that are searched for studies: cohort/patient/study/series."""
 
+RESULT = "run.json"
+"""A folder with this file holds results, which may lie among the studies of a cohort, and is no study itself."""
+
 MOST_LINES = 20
 """Lines of an error that list what was found."""
 
@@ -280,7 +283,7 @@ def _below(folder: Path, names: tuple[str, ...]) -> Iterator[CaseFiles]:
     if len(names) >= DEEPEST:
         return
     for entry in _entries(folder):
-        if not entry.is_dir():
+        if not entry.is_dir() or (entry / RESULT).is_file():
             continue
         here = (*names, entry.name)
         study = _study(entry, "_".join(here))

@@ -104,7 +104,13 @@ def segment_cases(
                 raise
             code = error.exit_code if isinstance(error, UptakeError) else 1
             failures.append(Failure(files.id, type(error).__name__, str(error), code))
-            log.warning("%s failed", files.id, exc_info=not isinstance(error, UptakeError))
+            # A refusal stands in failures.csv in full; a bug is worth its traceback.
+            log.log(
+                logging.INFO if isinstance(error, UptakeError) else logging.ERROR,
+                "%s failed",
+                files.id,
+                exc_info=not isinstance(error, UptakeError),
+            )
             tell(files.id, "failed")
             continue
         written.append(files.id)

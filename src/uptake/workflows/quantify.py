@@ -63,8 +63,11 @@ def quantify_to(
     min_volume_ml: float = 0.0,
     mtv_method: str = "mask",
     assume_suv: bool = False,
-) -> LesionTable:
-    """Measure the mask and write lesions.nii.gz, tables, pictures, report and run.json into ``out/<case>``."""
+) -> tuple[LesionTable, Path]:
+    """Measure the mask, write lesions.nii.gz, tables, pictures, report and run.json, and return table and folder.
+
+    The folder is ``out/<case>``.
+    """
     began = time.perf_counter()
     case = read(pet, ct=ct, lesions=mask, assume_suv=assume_suv)
     assert case.lesions is not None
@@ -74,7 +77,7 @@ def quantify_to(
         case.pet, case.lesions, connectivity=connectivity, min_volume_ml=min_volume_ml, mtv_method=mtv_method
     )
     settings = {"connectivity": connectivity, "min_volume_ml": min_volume_ml, "mtv_method": mtv_method}
-    write_results(
+    folder = write_results(
         case,
         case.lesions,
         table,
@@ -86,7 +89,7 @@ def quantify_to(
         warnings=case.warnings,
         timings_s={"read and quantify": time.perf_counter() - began},
     )
-    return table
+    return table, folder
 
 
 def _volumes(pet: Any, mask: Any, *, assume_suv: bool) -> tuple[Volume, Volume]:
