@@ -41,6 +41,23 @@ def test_info_of_a_bundle_says_what_it_is_and_cannot_do(cli, tiny_bundle):
     assert "Research use only" in ran.out
 
 
+def test_info_puts_the_mean_of_a_score_before_its_interval(cli, make_bundle, tmp_path):
+    dice = {"high": 0.75, "low": 0.5, "mean": 0.625, "median": 0.6, "n": 41}
+    scores = [{"protocol": "cross-validation", "cases": 41, "metrics": {"dice": dice}}]
+    bundle = make_bundle(tmp_path / "scored", scores=scores, summary="")
+    ran = cli("info", bundle)
+    assert ran.out.splitlines()[0] == "scored, version 1"
+    assert "dice: 0.625 (95 % interval 0.500 to 0.750), median 0.600" in ran.out
+
+
+def test_info_of_an_incomplete_card_is_refused(cli, make_bundle, tmp_path):
+    bundle = make_bundle(tmp_path / "odd", plan={})
+    ran = cli("info", bundle)
+    assert ran.code == 4
+    assert "the card is incomplete" in ran.err
+    assert str(bundle) in ran.err
+
+
 def test_info_without_a_name_is_about_the_package(cli):
     ran = cli("info")
     assert ran.code == 0

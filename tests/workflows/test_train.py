@@ -153,6 +153,7 @@ def test_a_run_killed_with_kill_9_goes_on_to_the_same_weights(trained, dataset, 
     )
     ran = fresh(patch + KILLED, 2, *command)
     assert ran.code == -signal.SIGKILL, ran.err
+    assert ran.err == ""
     assert (out / "fold_0" / "last.ckpt").exists()
     assert not (out / "bundle").exists()
     monkeypatch.setattr(lesiontracer.Config, "small", classmethod(lambda cls: small))
@@ -161,6 +162,14 @@ def test_a_run_killed_with_kill_9_goes_on_to_the_same_weights(trained, dataset, 
     assert "step      4/4" in ran.out
     assert "step      2/4" not in ran.out, "it went on where it was killed"
     assert weights(out)["fold_0.safetensors"] == weights(trained[0])["fold_0.safetensors"]
+
+
+def test_nothing_but_our_own_words_reaches_the_terminal(dataset, tmp_path, fresh):
+    # Lightning announces mixed precision on standard error when it is set up, which happens before folds are looked at.
+    command = ("train", "lesiontracer", dataset, "-o", tmp_path / "out", "--folds", "7", "--precision", "bf16-mixed")
+    ran = fresh("from uptake.cli.main import main; main()", *command, "--n-folds", "2", "--device", "cpu")
+    assert ran.code == 2
+    assert ran.err == "uptake: fold 7 does not exist; there are 2, numbered from 0, and 'all'.\n"
 
 
 def test_other_settings_do_not_go_on_from_a_run(trained, dataset, tmp_path):

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import uptake
 from uptake.cli.console import say
-from uptake.zoo.cards import find_bundle, read_card, shipped_bundles
+from uptake.core.errors import CheckpointError
+from uptake.zoo.cards import Card, find_bundle, read_card, shipped_bundles
 
 
 def info(bundle: str | None = None, /) -> None:
@@ -25,7 +26,16 @@ def info(bundle: str | None = None, /) -> None:
         say(uptake.RESEARCH_USE_ONLY)
         return
     card = read_card(find_bundle(bundle))
-    say(f"{card.name}, version {card.version}: {card.summary}\n")
+    try:
+        _show(card)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"{bundle}: the card is incomplete ({type(error).__name__}: {error}); fetch or copy the bundle again."
+        ) from error
+
+
+def _show(card: Card) -> None:
+    say(f"{card.name}, version {card.version}" + (f": {card.summary}" if card.summary else "") + "\n")
     facts = {
         "method": f"{card.method}, preset {card.config.get('preset', '-')}",
         "input": f"needs {', '.join(card.needs)}; accepts {', '.join(card.accepts)}; PET as {card.suv}",
@@ -65,5 +75,8 @@ def _rule(rule: dict[str, object]) -> str:
 def _score(value: object) -> str:
     if not isinstance(value, dict):
         return str(value)
+    if {"mean", "low", "high"} <= value.keys():
+        middle = f", median {value['median']:.3f}" if "median" in value else ""
+        return f"{value['mean']:.3f} (95 % interval {value['low']:.3f} to {value['high']:.3f}){middle}"
     parts = [f"{key} {number:.3f}" for key, number in value.items() if isinstance(number, float)]
     return ", ".join(parts) or str(value)

@@ -78,13 +78,14 @@ def train(
     from uptake.io.write import require_writable
 
     require_writable(out)
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces its precision on the terminal
     from uptake.training.devices import resolve_device
     from uptake.training.protocol import EpochReport
     from uptake.workflows.bundles import method_module
     from uptake.workflows.train import About
     from uptake.workflows.train import train as workflow
 
+    # It announces its precision on the terminal. The import above sets the level, so this has to come after it.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     Config: Any = method_module(method).Config
     if preset == "auto":
         preset = "published" if resolve_device(device).type == "cuda" else "small"
