@@ -63,3 +63,32 @@ def test_every_verb_explains_every_option(cli, verb):
     ran = cli(verb, "--help")
     assert ran.code == 0
     assert "Usage: uptake" in ran.out
+
+
+def test_a_terminal_that_knows_only_ascii_is_no_failure(fresh):
+    code = (
+        "import io, sys; sys.stdout = io.TextIOWrapper(sys.stdout.buffer, encoding='ascii');"
+        "from uptake.cli import console, main; main.run = lambda argv: console.say('a – b') or 0; main.main([])"
+    )
+    ran = fresh(code)
+    assert (ran.code, ran.out.strip(), ran.err) == (0, "a ? b", "")
+
+
+def test_a_closed_pipe_is_no_failure_and_no_traceback():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "uptake", "info"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait(timeout=60) == 0
+
+
+def test_the_command_line_runs_outside_the_main_thread(fresh):
+    code = (
+        "import threading; from uptake.cli.main import run; codes = [];"
+        "t = threading.Thread(target=lambda: codes.append(run(['info']))); t.start(); t.join(); print(codes)"
+    )
+    assert fresh(code).out.splitlines()[-1] == "[0]"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -244,6 +245,21 @@ def test_a_full_disk_leaves_the_old_result(cli, study, tiny_bundle, tmp_path, pl
     assert "the disk is full; free space or write elsewhere" in ran.err
     assert {f.name: (f.read_bytes(), f.stat().st_mtime_ns) for f in folder.iterdir()} == before
     assert [f.name for f in (tmp_path / "out").iterdir()] == ["patient_7"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a limit on file sizes as on Linux and macOS")
+@pytest.mark.parametrize("limit", [200, 5000, 10000])
+def test_a_system_that_takes_no_more_bytes(refused, study, limit):
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        message = refused(study)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "patient_7" in message
+    assert "cannot be written: File too large" in message
 
 
 def without_one(state):

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from uptake.core.errors import CheckpointError
+from uptake.core.errors import CheckpointError, OutputError
 from uptake.zoo.cards import CARD_FILE, Card
 
 State = Mapping[str, torch.Tensor]
@@ -37,9 +37,14 @@ def save_bundle(card: Card, states: Mapping[str, State], folder: Path) -> Card:
     ------
     CheckpointError
         If a weight is not finite in the chosen number format.
+    OutputError
+        If `folder` holds anything but a bundle.
     """
+    if folder.exists() and not (folder / CARD_FILE).is_file() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputError(f"{folder}: is in the way of the bundle and is none; move it, or choose another folder.")
     number_format = NUMBER_FORMATS[card.stored_as]
     folder.parent.mkdir(parents=True, exist_ok=True)
+    old = folder.with_name(f".{folder.name}.old")
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     partial.chmod(0o755)
     try:
@@ -55,13 +60,14 @@ def save_bundle(card: Card, states: Mapping[str, State], folder: Path) -> Card:
             files[file] = hashlib.sha256(content).hexdigest()
         card = replace(card, files=files)
         (partial / CARD_FILE).write_text(card.as_text(), encoding="utf-8")
-        old = folder.with_name(f".{folder.name}.old")
         if folder.exists():
             shutil.rmtree(old, ignore_errors=True)
             folder.replace(old)
         partial.replace(folder)
         shutil.rmtree(old, ignore_errors=True)
     except BaseException:
+        if old.exists() and not folder.exists():
+            old.replace(folder)
         shutil.rmtree(partial, ignore_errors=True)
         raise
     return card

@@ -1,0 +1,81 @@
+"""Bundles: found by name or path, checked before use, replaced whole, and never in the place of something else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from uptake.core.errors import CheckpointError, OutputError
+from uptake.workflows.bundles import load_bundle, method_module
+from uptake.zoo import cards
+
+
+def test_a_shipped_model_is_found_by_name_and_any_other_by_path(make_bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr(cards, "SHIPPED", tmp_path)
+    folder = make_bundle(tmp_path / "by-name")
+    assert load_bundle("by-name").folder == folder
+    assert load_bundle(str(folder)).checksum == load_bundle(folder).checksum
+
+
+def test_checksums_differ_where_weights_differ(make_bundle, tmp_path):
+    one, two = make_bundle(tmp_path / "a" / "m"), make_bundle(tmp_path / "b" / "m", seed=2)
+    assert load_bundle(one).checksum != load_bundle(two).checksum
+
+
+def test_the_network_holds_the_weights_of_the_file(tiny_bundle):
+    bundle = load_bundle(tiny_bundle)
+    network = bundle.network("0")
+    own = dict(network.named_parameters())
+    for name, tensor in bundle.states["0"].items():
+        torch.testing.assert_close(own[name].detach(), tensor, rtol=0, atol=0)
+
+
+def test_two_networks_of_a_bundle_share_nothing(tiny_bundle):
+    bundle = load_bundle(tiny_bundle)
+    one, two = bundle.network(), bundle.network()
+    with torch.no_grad():
+        for parameter in one.parameters():
+            parameter.zero_()
+    assert any(parameter.any() for parameter in two.parameters())
+
+
+def test_half_precision_weights_load_as_float32(make_bundle, tmp_path):
+    bundle = load_bundle(make_bundle(tmp_path / "half", stored_as="float16"))
+    assert {tensor.dtype for tensor in bundle.states["0"].values()} == {torch.float32}
+
+
+def test_an_unknown_method_is_refused():
+    with pytest.raises(CheckpointError, match=r"method 'os' is unknown .*lesiontracer"):
+        method_module("os")
+
+
+def test_a_bundle_replaces_a_bundle_but_nothing_else(make_bundle, tmp_path):
+    folder = make_bundle(tmp_path / "m")
+    first = load_bundle(folder).checksum
+    assert load_bundle(make_bundle(folder, seed=2)).checksum != first
+    assert [f.name for f in tmp_path.iterdir()] == ["m"]
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.docx").write_bytes(b"years")
+    with pytest.raises(OutputError, match="is in the way of the bundle"):
+        make_bundle(other)
+    assert (other / "thesis.docx").read_bytes() == b"years"
+
+
+def test_a_refused_rename_puts_the_old_bundle_back(make_bundle, tmp_path, monkeypatch):
+    folder = make_bundle(tmp_path / "m")
+    first = load_bundle(folder).checksum
+    real = Path.replace
+
+    def replace(path, target):
+        if Path(target) == folder and not path.name.endswith(".old"):
+            raise PermissionError(13, "Permission denied")
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(PermissionError):
+        make_bundle(folder, seed=2)
+    assert load_bundle(folder).checksum == first
+    assert [f.name for f in tmp_path.iterdir()] == ["m"]
