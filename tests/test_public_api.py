@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -110,8 +112,9 @@ def test_a_case_and_a_folder_give_the_same_mask(found, volumes, tiny_bundle, set
     np.testing.assert_array_equal(of_folder.lesions.array, found.lesions.array)
 
 
-def test_flips_and_steps_change_the_mask(found, volumes, tiny_bundle):
-    changed = uptake.SegmentSettings(mirror=True, tile_step=1.0, precision="float32")
+@pytest.mark.parametrize("change", [{"mirror": True}, {"tile_step": 1.0}], ids=str)
+def test_flips_and_steps_change_the_mask(found, volumes, tiny_bundle, settings, change):
+    changed = replace(settings, **change)
     other = uptake.segment(volumes["pet"], ct=volumes["ct"], model=tiny_bundle, device="cpu", settings=changed)
     assert (other.lesions.array != found.lesions.array).any()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -74,9 +75,14 @@ def test_a_terminal_that_knows_only_ascii_is_no_failure(fresh):
     assert (ran.code, ran.out.strip(), ran.err) == (0, "a ? b", "")
 
 
-def test_a_closed_pipe_is_no_failure_and_no_traceback():
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_closed_pipe_is_no_failure_and_no_traceback(unbuffered):
     process = subprocess.Popen(
-        [sys.executable, "-m", "uptake", "info"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "uptake", "info"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
     )
     assert process.stdout is not None
     process.stdout.close()
