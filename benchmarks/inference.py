@@ -15,7 +15,6 @@ import json
 import os
 import resource
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,7 +86,6 @@ def main() -> None:
     args = parser.parse_args()
     bundle = uptake.load_bundle(args.bundle)
     crop = uptake.read(args.data / "sts" / "STS_001", labels=False)
-    crop = replace(crop, ct=uptake.read(args.data / "sts" / "STS_001" / "ct_on_pet.nii.gz", assume_suv=True).pet)
     body = uptake.read(args.data / "wholebody" / "STS_001", labels=False)
     predictor = nnunet_predictor(args.nnunet, args.flips) if args.nnunet else None
     ours(crop, bundle, "auto", args.flips)

@@ -25,6 +25,7 @@ def segment(
     mirror: bool = True,
     tile_step: float | None = None,
     precision: str = "auto",
+    engine: str = "auto",
     connectivity: int = 18,
     min_volume_ml: float = 0.0,
     assume_suv: bool = False,
@@ -57,6 +58,8 @@ def segment(
         Sliding-window step as a share of the window, 0 to 1; larger is faster.
     precision
         auto (bfloat16 where the device has it), float32, bfloat16.
+    engine
+        auto (OpenVINO on CPUs where it is installed), torch, openvino.
     connectivity
         Of lesions: 6, 18 (as autoPET counts) or 26.
     min_volume_ml
@@ -90,7 +93,7 @@ def segment(
     from uptake.workflows.cohort import FAILURES, segment_cases
     from uptake.workflows.segment import SegmentSettings
 
-    settings = SegmentSettings(mirror, tile_step, precision, connectivity, min_volume_ml)
+    settings = SegmentSettings(mirror, tile_step, precision, engine, connectivity, min_volume_ml)
     with progress("segmenting", quiet=quiet) as on_window:
         result = segment_cases(
             cases,

@@ -21,7 +21,8 @@ from torch import nn
 from uptake.cases import HarmonisedCase, Prediction
 from uptake.core.errors import UsageError
 from uptake.core.types import Shape3, Vector3
-from uptake.inference.sliding_window import averaged, mirrored, sliding_window
+from uptake.inference.compiled import compiled
+from uptake.inference.sliding_window import Predictor, averaged, mirrored, sliding_window
 from uptake.networks.unet import residual_encoder_unet, set_deep_supervision
 from uptake.sampling.augment import AugmentRules
 from uptake.sampling.batches import BatchRules
@@ -235,6 +236,7 @@ def predict(
     *,
     device: torch.device | None = None,
     dtype: torch.dtype = torch.float32,
+    engine: str = "torch",
     skip_air: bool = True,
     batch_size: int = 1,
     on_window: Callable[[int, int], None] | None = None,
@@ -250,7 +252,9 @@ def predict(
         `tile_step` and `mirror_axes` are used.
     device : torch.device, optional
     dtype : torch.dtype
-        Of the convolutions (autocast); sums are float32.
+        Of the convolutions; sums are float32.
+    engine : str
+        "torch", or "openvino" on CPUs (`inference.compiled`).
     skip_air : bool
         Do not compute windows without body.
     batch_size : int
@@ -263,7 +267,13 @@ def predict(
     for network in networks:
         network.to(device).eval()
         set_deep_supervision(network, False)
-        prepared.append(mirrored(network, config.mirror_axes))
+        predictor: Predictor = network
+        if engine == "openvino":
+            smallest = 2 ** len(config.features)
+            predictor = compiled(
+                network, channels=len(config.channels), window=config.window, smallest=smallest, dtype=dtype
+            )
+        prepared.append(mirrored(predictor, config.mirror_axes))
     with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
         return sliding_window(
             case.channels,

@@ -61,6 +61,7 @@ def write_segmentation(found: Segmentation, folder: Path) -> Path:
         **asdict(found.settings),
         "device": found.device,
         "precision": found.precision,
+        "engine": found.engine,
         "windows_computed": found.windows[0],
         "windows_skipped_as_air": found.windows[1],
     }
@@ -269,10 +270,11 @@ def model_facts(card: Card, checksum: str) -> ModelFacts:
 
 
 def package_versions() -> dict[str, str]:
-    """Return the versions that can change a number; torch only where it is loaded."""
+    """Return the versions that can change a number; torch and openvino only where they are loaded."""
     versions = {"uptake": __version__, "python": platform.python_version(), "numpy": np.__version__}
-    if "torch" in sys.modules:
-        versions["torch"] = str(sys.modules["torch"].__version__)
+    for name in ("torch", "openvino"):
+        if name in sys.modules:
+            versions[name] = str(sys.modules[name].__version__)
     return versions
 
 

@@ -17,6 +17,7 @@ from uptake.geometry.grid import overlap_fraction, require_same_frame
 from uptake.geometry.volume import Volume
 from uptake.harmonise.onto import harmonise
 from uptake.harmonise.restore import restore
+from uptake.inference.compiled import resolve_engine
 from uptake.io.foreign import as_volume, is_foreign, like
 from uptake.io.read import read
 from uptake.physics.plausibility import require_hu, require_suv
@@ -38,6 +39,8 @@ class SegmentSettings:
         Sliding-window step as a share of the window; None: the model's own.
     precision : str
         "auto" (bfloat16 where the device multiplies in it), "float32" or "bfloat16".
+    engine : str
+        "auto" (OpenVINO on CPUs where it is installed), "torch" or "openvino".
     connectivity : int
         Of lesions: 6, 18 or 26.
     min_volume_ml : float
@@ -47,6 +50,7 @@ class SegmentSettings:
     mirror: bool = True
     tile_step: float | None = None
     precision: str = "auto"
+    engine: str = "auto"
     connectivity: int = 18
     min_volume_ml: float = 0.0
 
@@ -70,7 +74,7 @@ class Segmentation:
     checksum : str
         Over the model's weight files.
     settings : SegmentSettings
-    device, precision : str
+    device, precision, engine : str
         As resolved.
     warnings : tuple of str
         Of reading and of running the model.
@@ -89,6 +93,7 @@ class Segmentation:
     settings: SegmentSettings
     device: str
     precision: str
+    engine: str
     warnings: tuple[str, ...] = ()
     timings_s: Mapping[str, float] = field(default_factory=dict)
     windows: tuple[int, int] = (0, 0)
@@ -135,6 +140,9 @@ def segment(
     >>> found.table.totals.mtv_ml
     """
     settings = settings or SegmentSettings()
+    target = resolve_device(device)
+    dtype = _dtype(settings.precision, target)
+    engine = resolve_engine(settings.engine, target)
     timings: dict[str, float] = {}
     clock = time.perf_counter()
 
@@ -160,10 +168,8 @@ def segment(
         config = replace(config, mirror_axes=())
     if settings.tile_step is not None:
         config = replace(config, tile_step=settings.tile_step)
-    target = resolve_device(device)
-    dtype = _dtype(settings.precision, target)
     prediction = bundle.method.predict(
-        bundle.networks(), harmonised, config, device=target, dtype=dtype, on_window=on_window
+        bundle.networks(), harmonised, config, device=target, dtype=dtype, engine=engine, on_window=on_window
     )
     lap("network")
     lesions = restore(prediction, trace, order=bundle.plan.logits_order).labels
@@ -180,6 +186,7 @@ def segment(
         settings=settings,
         device=str(target),
         precision=str(dtype).removeprefix("torch."),
+        engine=engine,
         warnings=tuple(warnings),
         timings_s=timings,
         windows=(prediction.windows_run, prediction.windows_skipped),
