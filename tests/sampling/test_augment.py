@@ -186,6 +186,20 @@ def test_a_shifted_ct_is_zero_where_the_case_ends(neutral):
     assert image[1, 2, :, 2].tolist() == pytest.approx([1] * 6, abs=1e-5)
 
 
+def test_a_ct_is_shifted_after_it_was_turned(neutral):
+    draw = replace(
+        neutral,
+        matrix=np.eye(3),
+        ct_matrix=rotation(np.array([90.0, 0, 0])),
+        ct_shift=np.array([0.0, 2.0, 0.0]),
+    )
+    extent = (9, 16, 16)
+    channels = torch.randn(2, *extent, generator=torch.Generator().manual_seed(3))
+    image, _ = apply_geometry(channels, torch.zeros(extent, dtype=torch.uint8), draw, (5, 6, 6), ct=CT)
+    shifted = np.roll(np.rot90(channels[CT].numpy(), -1, axes=(1, 2)), 2, axis=1)
+    assert np.abs(image[CT].numpy() - shifted[2:7, 5:11, 5:11]).max() < 1e-4
+
+
 def test_a_rotated_ct_turns_about_the_centre_and_nothing_else_does(neutral):
     draw = replace(neutral, matrix=np.eye(3), ct_matrix=rotation(np.array([90.0, 0, 0])))
     channels, labels, middle, middle_labels = cut(draw, (5, 6, 6))

@@ -92,7 +92,7 @@ class SampleDraw:
     matrix : array (3, 3) or None
         Output offset from the window's centre -> source offset, in voxels (z, y, x); None: plain cut.
     ct_matrix : array (3, 3), ct_shift : array (3,)
-        Applied to the source offset for the CT channel only.
+        For the CT channel only: it is turned, then shifted, before `matrix` applies to it as to the others.
     noise_sd : float
     noise_seed : int
     blur : array (c, 3)
@@ -123,7 +123,7 @@ class SampleDraw:
             return window
         half = (np.array(window) - 1) / 2
         reach = np.abs(self.matrix) @ half
-        ct_reach = np.abs(self.ct_matrix @ self.matrix) @ half + np.abs(self.ct_shift)
+        ct_reach = np.abs(self.ct_matrix @ self.matrix) @ half + np.abs(self.ct_matrix @ self.ct_shift)
         # Same parity as the window keeps both centres on the same point.
         grow = np.ceil(np.maximum(np.maximum(reach, ct_reach) - half, 0.0)).astype(int) + 1
         a, b, c = (int(n + 2 * g) for n, g in zip(window, grow, strict=True))
@@ -231,7 +231,7 @@ def apply_geometry(
         sampled = F.grid_sample(torch.cat([channels, shares])[None], grid, align_corners=True)[0]
         n = channels.shape[0]
         if ct is not None and (draw.ct_shift.any() or not np.array_equal(draw.ct_matrix, np.eye(3))):
-            ct_grid = _grid(draw.ct_matrix @ draw.matrix, -draw.ct_shift, window, channels)
+            ct_grid = _grid(draw.ct_matrix @ draw.matrix, -(draw.ct_matrix @ draw.ct_shift), window, channels)
             sampled[ct] = F.grid_sample(channels[None, ct : ct + 1], ct_grid, align_corners=True)[0, 0]
         channels = sampled[:n]
         # Outside the case every share is zero; the background share of 1 there is what zero-fill means.
