@@ -100,7 +100,8 @@ def test_same_input_gives_the_same_bytes_without_metadata():
 
 def test_bytes_do_not_depend_on_the_process():
     code = (
-        "import numpy, hashlib; from uptake.geometry import Volume; from uptake.quantification.pictures import mip_picture;"
+        "import numpy, hashlib; from uptake.geometry import Volume;"
+        "from uptake.quantification.pictures import mip_picture;"
         "v = Volume(numpy.arange(6000.).reshape(20, 15, 20) / 600, numpy.diag([4., 4, 4, 1]));"
         "print(hashlib.sha256(mip_picture(v, v.with_array((v.array > 9).astype('u1')))).hexdigest())"
     )
