@@ -16,7 +16,6 @@ def shipped(make_bundle, tmp_path, monkeypatch):
     make_bundle(tmp_path / "phantom-lesion-small")
     make_bundle(tmp_path / "with-ct", needs=["pet", "ct"])
     monkeypatch.setattr(cards, "SHIPPED", tmp_path)
-    monkeypatch.setattr("uptake.cli.models.shipped_bundles", cards.shipped_bundles)
     return tmp_path
 
 
@@ -26,6 +25,14 @@ def test_models_are_listed_with_what_they_take(cli, shipped):
     lines = ran.out.splitlines()
     assert any("phantom-lesion-small *" in line and "PET (+ CT)" in line and "Apache-2.0" in line for line in lines)
     assert any("with-ct" in line and "PET + CT" in line for line in lines)
+
+
+def test_an_installation_without_models_says_so(cli, tmp_path, monkeypatch):
+    monkeypatch.setattr("uptake.zoo.cards.SHIPPED", tmp_path)
+    ran = cli("models")
+    assert ran.code == 0
+    assert ran.out == "No model comes with this installation; give -m the folder of a bundle.\n"
+    assert json.loads(cli("models", "--json-output").out) == []
 
 
 def test_models_as_json_are_the_cards(cli, shipped):

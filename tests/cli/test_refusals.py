@@ -133,6 +133,8 @@ def test_a_file_that_is_no_image(refused, study):
     assert str(study / "pet.nii.gz") in refused(study)
     (study / "notes.txt").write_text("hello", encoding="utf-8")
     assert "not an image file" in refused(study / "notes.txt")
+    (study / "slice.dcm").write_bytes(b"DICM")
+    assert "give the folder that holds the whole series" in refused(study / "slice.dcm")
 
 
 def test_a_path_that_does_not_exist(refused, tmp_path):

@@ -21,6 +21,9 @@ def models(*, json_output: bool = False) -> None:
     if json_output:
         say(json.dumps([asdict(card) for card in cards], indent=1, sort_keys=True, ensure_ascii=False))
         return
+    if not cards:
+        say("No model comes with this installation; give -m the folder of a bundle.")
+        return
     rows = [
         {
             "name": card.name + (" *" if card.name == DEFAULT_MODEL else ""),

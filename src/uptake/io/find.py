@@ -108,6 +108,8 @@ def find_cases(
 
 def _cases(path: Path, named: frozenset[str]) -> list[CaseFiles]:
     if path.is_file():
+        if path.suffix.lower() in (".dcm", ".ima"):
+            raise InputError(f"{path}: one DICOM file is one slice; give the folder that holds the whole series.")
         if not image_suffix(path):
             raise InputError(f"{path}: not an image file. {ACCEPTED}")
         return [CaseFiles(case_name(path), pet=path)]
