@@ -19,7 +19,7 @@ LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 @pytest.fixture(scope="module")
 def settings():
-    return uptake.SegmentSettings(mirror=False, precision="float32")
+    return uptake.SegmentSettings(mirror=False, precision="float32", engine="torch")
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-FAST = ("--no-mirror", "--precision", "float32", "--device", "cpu")
+FAST = ("--no-mirror", "--precision", "float32", "--device", "cpu", "--engine", "torch")
 
 DRIVER = """
 import pathlib, sys, time

@@ -15,7 +15,7 @@ from uptake.io.write import write_volume
 
 nib = pytest.importorskip("nibabel")
 
-FAST = ("--no-mirror", "--precision", "float32", "--device", "cpu")
+FAST = ("--no-mirror", "--precision", "float32", "--device", "cpu", "--engine", "torch")
 
 
 @pytest.fixture
@@ -384,6 +384,7 @@ def test_wrong_usage_is_exit_code_2_and_writes_nothing(cli, tmp_path, monkeypatc
     [
         ("--precision", "float8", "choose auto, float32 or bfloat16"),
         ("--device", "abacus", "choose auto, cpu, cuda"),
+        ("--engine", "abacus", "choose one of auto, torch, openvino"),
         ("--min-volume-ml", "-1", "0 or more"),
     ],
 )

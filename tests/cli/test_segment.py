@@ -18,7 +18,7 @@ from uptake.io.write import write_volume
 nib = pytest.importorskip("nibabel")
 
 FILES = {"lesions.nii.gz", "lesions.csv", "lesions.json", "mip.png", "report.html", "run.json"}
-FAST = ("--no-mirror", "--precision", "float32", "--device", "cpu")
+FAST = ("--no-mirror", "--precision", "float32", "--device", "cpu", "--engine", "torch")
 
 
 @pytest.fixture
