@@ -395,6 +395,16 @@ def test_a_value_that_an_option_does_not_know(cli, study, tiny_bundle, tmp_path,
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.parametrize("options", [("--precision", "float8"), ("--device", "abacus"), ("--min-volume-ml", "-1")])
+def test_a_wrong_value_stops_a_cohort_before_its_first_case(cli, make_study, tmp_path, tiny_bundle, options):
+    for name in ("a", "b"):
+        make_study(tmp_path / "cohort" / name)
+    ran = cli("segment", tmp_path / "cohort", "-o", tmp_path / "out", "-m", tiny_bundle, *options)
+    assert ran.code == 2
+    assert ran.out == ""
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_one_pet_for_several_studies_is_wrong_usage(cli, make_study, tmp_path, tiny_bundle):
     for name in ("a", "b"):
         make_study(tmp_path / "cohort" / name)

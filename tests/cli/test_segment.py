@@ -198,6 +198,21 @@ def test_pet_alone_is_accepted_and_the_report_says_so(segment, study, tmp_path, 
     assert "No CT" in (case / "report.html").read_text(encoding="utf-8")
 
 
+def test_what_auto_means_is_part_of_the_request(cli, study, tmp_path, tiny_bundle, plain_pictures, monkeypatch):
+    from uptake.workflows import segment as workflow
+
+    command = ("segment", study, "-o", tmp_path, "-m", tiny_bundle, "--no-mirror", "--device", "cpu")
+    command = (*command, "--engine", "torch")
+    monkeypatch.setattr(workflow, "bf16_pays", lambda device: False)
+    assert cli(*command).code == 0
+    assert run_json(tmp_path / "patient_7")["request"]["settings"]["precision"] == "float32"
+    assert "kept" in cli(*command).out
+    # The same command where bfloat16 pays would give other numbers.
+    monkeypatch.setattr(workflow, "bf16_pays", lambda device: True)
+    assert "kept" not in cli(*command).out
+    assert run_json(tmp_path / "patient_7")["request"]["settings"]["precision"] == "bfloat16"
+
+
 def test_a_mask_beside_the_images_is_not_needed_and_not_read(segment, study, tmp_path, plain_pictures):
     (study / "lesion.nii.gz").write_bytes(b"not an image")
     assert segment(study, "-o", tmp_path / "a").code == 0

@@ -13,9 +13,10 @@ from uptake.io.find import CaseFiles
 from uptake.io.read import read_case
 from uptake.io.write import require_writable, write_csv
 from uptake.quantification.manifest import BundleRecord
+from uptake.training.devices import resolve_device
 from uptake.workflows.bundles import Bundle, load_bundle
 from uptake.workflows.outputs import is_done, recover, request_of, require_replaceable, write_segmentation
-from uptake.workflows.segment import SegmentSettings, segment
+from uptake.workflows.segment import SegmentSettings, resolved, segment
 
 log = logging.getLogger(__name__)
 
@@ -76,13 +77,15 @@ def segment_cases(
     OutputError, ModelError
         Before any case is read, if nothing could be written or the model is not usable.
     UsageError
-        If two cases have the same id.
+        If two cases have the same id, or a setting cannot be had.
     """
     settings = settings or SegmentSettings()
     twice = [name for name, n in Counter(files.id for files in cases).items() if n > 1]
     if twice:
         raise UsageError(f"several studies would be named {twice[0]!r}, and so would their results; rename a folder.")
     require_writable(out)
+    # What "auto" means is part of the request: a result of another engine or number format is not kept.
+    settings = resolved(settings, resolve_device(device))
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
     record = BundleRecord(bundle.card.name, bundle.card.version, dict(bundle.card.files))
     tell = on_case or (lambda case, state: None)

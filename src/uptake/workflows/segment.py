@@ -26,6 +26,8 @@ from uptake.training.devices import bf16_pays, resolve_device
 from uptake.workflows.bundles import Bundle, load_bundle
 from uptake.zoo.cards import DEFAULT_MODEL, Card
 
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
 
 @dataclass(frozen=True)
 class SegmentSettings:
@@ -141,8 +143,8 @@ def segment(
     """
     settings = settings or SegmentSettings()
     target = resolve_device(device)
-    dtype = _dtype(settings.precision, target)
-    engine = resolve_engine(settings.engine, target)
+    settings = resolved(settings, target)
+    dtype, engine = DTYPES[settings.precision], settings.engine
     timings: dict[str, float] = {}
     clock = time.perf_counter()
 
@@ -226,10 +228,19 @@ def _numbers(volume: Volume, name: str) -> Volume:
     return volume.with_array(array)
 
 
-def _dtype(precision: str, device: torch.device) -> torch.dtype:
-    choices = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+def resolved(settings: SegmentSettings, device: torch.device) -> SegmentSettings:
+    """Return the settings with what "auto" means on this device put in its place.
+
+    Raises
+    ------
+    UsageError
+        If a setting is unknown, out of range, or not to be had here.
+    """
+    precision = settings.precision
     if precision == "auto":
-        return torch.bfloat16 if bf16_pays(device) else torch.float32
-    if precision not in choices:
+        precision = "bfloat16" if bf16_pays(device) else "float32"
+    if precision not in DTYPES:
         raise UsageError(f"precision {precision!r} is unknown; choose auto, float32 or bfloat16.")
-    return choices[precision]
+    if settings.min_volume_ml < 0:
+        raise UsageError(f"min_volume_ml is a volume in mL, 0 or more; came {settings.min_volume_ml!r}.")
+    return replace(settings, precision=precision, engine=resolve_engine(settings.engine, device))
