@@ -35,8 +35,8 @@ def test_an_earlier_result_is_not_overwritten_by_a_later_call():
     assert torch.equal(first, kept)
 
 
-def test_auto_takes_openvino_on_cpus_where_it_is_installed(monkeypatch):
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: object())
+def test_auto_takes_openvino_on_cpus_where_it_loads(monkeypatch):
+    monkeypatch.setattr(module, "_why_not_openvino", lambda: None)
     assert resolve_engine("auto", CPU) == "openvino"
     assert resolve_engine("auto", torch.device("cuda")) == "torch"
     assert resolve_engine("torch", CPU) == "torch"
@@ -45,12 +45,22 @@ def test_auto_takes_openvino_on_cpus_where_it_is_installed(monkeypatch):
 def test_auto_takes_torch_where_openvino_is_not_installed(monkeypatch):
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
     assert resolve_engine("auto", CPU) == "torch"
-    with pytest.raises(UsageError, match=r"uptake\[cpu\]"):
+    with pytest.raises(UsageError, match=r"not installed.*uptake\[cpu\]"):
+        resolve_engine("openvino", CPU)
+
+
+def test_a_broken_openvino_is_passed_over_by_auto_and_named_when_asked_for(monkeypatch):
+    def broken(name):
+        raise ImportError("libtbb.so.12: cannot open shared object file")
+
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(module.importlib, "import_module", broken)
+    assert resolve_engine("auto", CPU) == "torch"
+    with pytest.raises(UsageError, match="libtbb"):
         resolve_engine("openvino", CPU)
 
 
 @pytest.mark.parametrize(("engine", "device"), [("tensorrt", "cpu"), ("openvino", "cuda")])
-def test_an_engine_that_cannot_run_is_refused(engine, device, monkeypatch):
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: object())
+def test_an_engine_that_cannot_run_is_refused(engine, device):
     with pytest.raises(UsageError, match=engine):
         resolve_engine(engine, torch.device(device))

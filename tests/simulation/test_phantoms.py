@@ -223,5 +223,5 @@ def test_lesions_stand_out_from_what_surrounds_them(patients):
 
 def test_the_demo_patient_has_his_lesions():
     patient = demo_patient(spacing_mm=(8.0, 8.0, 8.0))
-    assert len(patient.lesion_table) == 6
+    assert len(patient.lesion_table) == 8
     assert patient.parameters["sex"] == "male"

@@ -11,14 +11,11 @@ from cyclopts import Parameter
 from uptake.cli.console import progress, say
 from uptake.zoo.cards import DEFAULT_MODEL, find_bundle
 
-DEMO_SEED = 20_003
-"""Outside the seeds that the shipped model was trained on."""
-
 
 def demo(
     *,
     out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("demo"),
-    seed: int = DEMO_SEED,
+    seed: int | None = None,
     spacing_mm: float = 4.0,
     model: Annotated[str, Parameter(name=["--model", "-m"])] = DEFAULT_MODEL,
 ) -> None:
@@ -29,7 +26,7 @@ def demo(
     out
         Receives the simulated study and its results.
     seed
-        Another seed is another patient.
+        Another seed is another patient; by default the one that the README shows.
     spacing_mm
         Voxel size of the simulated scan, 1.5 to 12 mm; larger is faster.
     model
@@ -41,12 +38,14 @@ def demo(
     require_writable(out)
     began = time.perf_counter()
     from uptake.cli.segment import _show
+    from uptake.simulation.examples import DEMO_LESIONS, DEMO_SEED
     from uptake.workflows.cohort import segment_cases
     from uptake.workflows.evaluate import evaluate
     from uptake.workflows.simulate import simulate
 
+    chosen = DEMO_SEED if seed is None else seed
     say("1. A digital FDG PET/CT patient (simulated: no such person exists)")
-    (study,) = simulate(out / "study", seed=seed, spacing_mm=spacing_mm, n_lesions=8)
+    (study,) = simulate(out / "study", seed=chosen, spacing_mm=spacing_mm, n_lesions=DEMO_LESIONS)
     say(f"   {study}")
     from uptake.io.find import find_cases
 

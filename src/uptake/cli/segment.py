@@ -93,7 +93,14 @@ def segment(
     from uptake.workflows.cohort import FAILURES, segment_cases
     from uptake.workflows.segment import SegmentSettings
 
-    settings = SegmentSettings(mirror, tile_step, precision, engine, connectivity, min_volume_ml)
+    settings = SegmentSettings(
+        mirror=mirror,
+        tile_step=tile_step,
+        precision=precision,
+        engine=engine,
+        connectivity=connectivity,
+        min_volume_ml=min_volume_ml,
+    )
     with progress("segmenting", quiet=quiet) as on_window:
         result = segment_cases(
             cases,

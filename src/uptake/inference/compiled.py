@@ -6,7 +6,9 @@ script that would report usage statistics is not called.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import logging
 import warnings
 
 import torch
@@ -15,6 +17,8 @@ from torch import nn
 from uptake.core.errors import UsageError
 from uptake.core.types import Shape3
 from uptake.inference.sliding_window import Predictor
+
+log = logging.getLogger(__name__)
 
 ENGINES = ("auto", "torch", "openvino")
 
@@ -31,14 +35,28 @@ def resolve_engine(engine: str, device: torch.device) -> str:
     """
     if engine not in ENGINES:
         raise UsageError(f"engine {engine!r} is unknown; choose one of {', '.join(ENGINES)}.")
-    installed = importlib.util.find_spec("openvino") is not None
-    if engine == "auto":
-        return "openvino" if installed and device.type == "cpu" else "torch"
-    if engine == "openvino" and not installed:
-        raise UsageError('openvino is not installed; pip install "uptake[cpu]", or take --engine torch.')
-    if engine == "openvino" and device.type != "cpu":
+    if engine == "torch" or (engine == "auto" and device.type != "cpu"):
+        return "torch"
+    if device.type != "cpu":
         raise UsageError(f"openvino runs on the CPU here, the device is {device}; take --engine torch.")
-    return engine
+    problem = _why_not_openvino()
+    if problem is None:
+        return "openvino"
+    if engine == "openvino":
+        raise UsageError(f'{problem}; pip install "uptake[cpu]", or take --engine torch.')
+    log.info("%s; networks run through torch", problem)
+    return "torch"
+
+
+def _why_not_openvino() -> str | None:
+    """Return why OpenVINO cannot be used, or None if it loads: an installation can be there and broken."""
+    if importlib.util.find_spec("openvino") is None:
+        return "openvino is not installed"
+    try:
+        importlib.import_module("openvino.frontend.pytorch.ts_decoder")
+    except Exception as error:  # a missing system library shows as ImportError, OSError or RuntimeError
+        return f"openvino is installed but does not load ({error})"
+    return None
 
 
 def compiled(network: nn.Module, *, channels: int, window: Shape3, smallest: int, dtype: torch.dtype) -> Predictor:
