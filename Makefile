@@ -34,7 +34,7 @@ lint: $(VENV)/.dev
 $(VENV)/.docs: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
-	touch $@ $(VENV)/.runtime
+	touch $@
 
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict
