@@ -133,9 +133,10 @@ class Config:
     def small(cls) -> Config:
         """Return the method for two CPU cores: 2.4 M parameters, 64 x 40 x 40 voxels, 1,000 steps of 2 windows.
 
-        Departures, each measured in benchmarks/RESULTS.md: AdamW with a cosine schedule (SGD with momentum 0.99 has
-        hardly found its pace after a thousand steps); PET through asinh(SUV) instead of clipping at lesion percentiles;
-        rotations rigid in mm; CT dropout, so that the same weights read PET without CT.
+        Departures: AdamW with a cosine schedule (SGD with momentum 0.99 has hardly found its pace after a thousand
+        steps); PET through asinh(SUV) instead of clipping at lesion percentiles; rotations rigid in mm; low resolution
+        among the augmentations; CT dropout, so that the same weights read PET without CT. They were measured together,
+        against nnU-Net's own recipe at equal network, window, batch and steps (benchmarks/RESULTS.md), not one by one.
         """
         return cls(
             preset="small",
