@@ -185,3 +185,15 @@ def test_quantify_refuses_a_mask_on_another_grid(cli, make_study, masks, tmp_pat
     assert str(mask) in ran.err
     assert "Resample" in ran.err
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_references_are_found_as_studies_of_any_nesting(cli, make_study, tmp_path):
+    import shutil
+
+    make_study(tmp_path / "cohort" / "site" / "p7")
+    predicted = tmp_path / "results" / "site_p7"
+    predicted.mkdir(parents=True)
+    shutil.copy(tmp_path / "cohort" / "site" / "p7" / "lesion.nii.gz", predicted / "lesions.nii.gz")
+    outcome = cli("evaluate", tmp_path / "results", tmp_path / "cohort")
+    assert outcome.code == 0, outcome
+    assert "site_p7" in outcome.out and "1.00" in outcome.out

@@ -96,7 +96,7 @@ def test_run_json_holds_inputs_model_settings_versions_warnings_and_outputs(
     assert run["settings"]["mirror"] is False
     assert run["settings"]["precision"] == "float32"
     assert {"uptake", "python", "numpy", "torch"} <= set(run["versions"])
-    assert run["warnings"] == []
+    assert run["warnings"] == ["tiny: It has learnt nothing."]
     assert {"read", "harmonise", "network", "restore"} <= set(run["timings_s"])
     found = hashes(folder)
     assert {output["name"] for output in run["outputs"]} == FILES - {"run.json"}

@@ -196,3 +196,12 @@ def test_a_file_named_after_its_role_takes_its_folders_name(tmp_path, file, name
 def test_a_folder_is_named_after_itself(tmp_path):
     (tmp_path / "pet").mkdir()
     assert case_name(tmp_path / "pet") == "pet"
+
+
+def test_studies_in_one_folder_of_a_cohort_are_of_one_patient(tmp_path):
+    touch(tmp_path, "p7/visit1/pet.nii.gz", "p7/visit2/pet.nii.gz", "p8/pet.nii.gz")
+    assert {files.id: files.subject for files in find_cases(tmp_path)} == {
+        "p7_visit1": "p7",
+        "p7_visit2": "p7",
+        "p8": None,
+    }

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from uptake.networks.unet import (
+    finest_only,
     load_unique_state,
     mismatches,
     residual_encoder_unet,
-    set_deep_supervision,
     unique_state,
 )
 
@@ -112,17 +112,21 @@ def test_a_long_list_of_mismatches_is_cut_short():
         load_unique_state(network, {})
 
 
-def test_deep_supervision_gives_a_list_finest_first_and_can_be_switched_off():
+def test_deep_supervision_gives_a_list_finest_first():
+    with torch.no_grad():
+        outputs = tiny().eval()(torch.randn(2, 2, 8, 16, 12))
+    assert [tuple(o.shape) for o in outputs] == [(2, 3, 8, 16, 12), (2, 3, 4, 8, 6)]
+
+
+def test_finest_only_shares_the_weights_and_leaves_the_network_as_it_was():
     network = tiny().eval()
     image = torch.randn(2, 2, 8, 16, 12)
+    single = finest_only(network)
     with torch.no_grad():
-        outputs = network(image)
-        assert [tuple(o.shape) for o in outputs] == [(2, 3, 8, 16, 12), (2, 3, 4, 8, 6)]
-        set_deep_supervision(network, False)
-        alone = network(image)
-        assert torch.equal(alone, outputs[0])
-        set_deep_supervision(network, True)
+        assert torch.equal(single(image), network(image)[0])
         assert len(network(image)) == 2
+        network.decoder.seg_layers[-1].bias += 1.0
+        assert torch.equal(single(image), network(image)[0])
 
 
 def test_strides_may_spare_an_axis():

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 import uptake
+import uptake.workflows.train as training
 from uptake.core.errors import CheckpointError, InputError, UsageError
+from uptake.io.find import CaseFiles
 from uptake.io.image import read_labels
 
 KILLED = """
@@ -257,3 +259,59 @@ def test_an_unknown_method_or_fold_is_refused(dataset, tmp_path):
         uptake.train("magic", dataset, tmp_path)
     with pytest.raises(UsageError, match="fold 2 does not exist; there are 2"):
         uptake.train("lesiontracer", dataset, tmp_path, config=tiny_config(), folds=(2,), n_folds=2, device="cpu")
+
+
+def test_two_visits_of_a_patient_stay_on_one_side_of_every_fold(tmp_path):
+    files = [
+        CaseFiles(f"{patient}_{visit}", subject=patient) for patient in ("a", "b", "c", "d") for visit in ("v1", "v2")
+    ]
+    for fold in training._splits(files, (0, 1), 2, None):
+        held_out = {case.split("_")[0] for case in fold.validation}
+        assert held_out.isdisjoint(case.split("_")[0] for case in fold.train)
+        assert len(fold.validation) == 4
+
+
+def test_a_study_that_cannot_be_read_stops_training_before_any_work(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for file in ("pet.nii.gz", "lesion.nii.gz"):
+            (tmp_path / name / file).touch()
+    (tmp_path / "b" / "SUV_2.nii.gz").touch()
+    (tmp_path / "b" / "SUV.nii.gz").touch()
+    with pytest.raises(InputError, match="1 of 2 studies"):
+        training._labelled(tmp_path)
+
+
+def test_studies_without_a_mask_are_named(tmp_path, caplog):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "pet.nii.gz").touch()
+    (tmp_path / "a" / "lesion.nii.gz").touch()
+    files, left_out = training._labelled(tmp_path)
+    assert [found.id for found in files] == ["a"] and left_out == ("b",)
+    assert "b" in caplog.text
+
+
+def test_folds_of_one_bundle_share_the_plan_that_each_was_trained_with(trained, dataset):
+    out, result = trained
+    assert result.bundles == (out / "bundle",)
+    assert [path.name for path in (out / "cache").iterdir()] == ["shared"]
+
+
+def test_folds_planned_apart_get_a_bundle_each_with_their_own_numbers(dataset, tmp_path):
+    result = uptake.train(
+        "lesiontracer",
+        dataset,
+        tmp_path,
+        config=tiny_config(steps=1),
+        folds=(0, 1),
+        n_folds=2,
+        separate_plans=True,
+        device="cpu",
+        precision="32-true",
+    )
+    assert result.bundles == (tmp_path / "fold_0" / "bundle", tmp_path / "fold_1" / "bundle")
+    first, second = (uptake.load_bundle(path) for path in result.bundles)
+    assert list(first.states) == ["0"] and list(second.states) == ["1"]
+    assert first.plan != second.plan, "each is planned without its held-out cases"
+    assert first.card.scores[0]["cases"] == 2

@@ -29,7 +29,7 @@ VERBS = {
 
 EXIT_CODES = (
     "Exit codes: 0 done; 1 our own failure; 2 wrong usage; 3 some cases of a cohort failed (failures.csv); "
-    "4 input refused."
+    "4 input refused; 130 stopped by Ctrl-C or SIGTERM."
 )
 
 app = App(

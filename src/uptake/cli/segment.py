@@ -53,7 +53,7 @@ def segment(
     device
         auto, cpu, cuda, cuda:1, mps.
     mirror
-        Average over flips: better, eight times the work. --no-mirror for speed.
+        Average over the flips that the model names (up to eight times the work). --no-mirror for speed.
     tile_step
         Sliding-window step as a share of the window, 0 to 1; larger is faster.
     precision

@@ -25,8 +25,8 @@ def train(
     steps: int | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
-    window: tuple[int, int, int] | None = None,
-    spacing_mm: tuple[float, float, float] | None = None,
+    window: Annotated[tuple[int, int, int] | None, Parameter(negative=())] = None,
+    spacing_mm: Annotated[tuple[float, float, float] | None, Parameter(negative=())] = None,
     features: str | None = None,
     blocks: str | None = None,
     seed: int | None = None,
@@ -51,23 +51,38 @@ def train(
         Receives the cache, a folder per fold (log.csv, loss.png, checkpoints, held-out masks), cases.csv,
         summary.json and bundle/.
     preset
-        published: the paper's network and schedule (a 40 GB GPU). small: two CPU cores, minutes. auto: by the device.
+        published: the paper's network and schedule, from scratch (a 40 GB GPU). small: two CPU cores, minutes. auto: by
+        the device.
     folds
         Which to train: numbers with commas, or all for one model on every case.
     n_folds
         Folds of the cross-validation, split by patient.
     splits
         nnU-Net splits_final.json to use instead.
-    steps, batch_size, learning_rate, window, spacing_mm, seed
-        Change the preset; window and spacing in (z, y, x).
-    features, blocks
-        Change the network: numbers with commas, finest stage first.
+    steps
+        Optimiser steps of each fold, instead of the preset's.
+    batch_size
+        Windows per step, instead of the preset's.
+    learning_rate
+        Instead of the preset's.
+    window
+        (z, y, x) voxels, instead of the preset's.
+    spacing_mm
+        Voxel size of the model's grid (z, y, x), instead of the preset's.
+    features
+        Width of the network's stages: numbers with commas, finest first.
+    blocks
+        Residual blocks of the stages: numbers with commas, finest first.
+    seed
+        Of initialisation, windows and augmentation.
     name
         Of the bundle.
     licence
         Of the weights; written into the card.
-    device, precision
-        auto, cpu, cuda ...; auto, 32-true, bf16-mixed, 16-mixed.
+    device
+        auto, cpu, cuda, cuda:1, mps.
+    precision
+        auto (bfloat16 where the device has it), 32-true, bf16-mixed, 16-mixed.
     assume_suv
         Take every PET as SUV although its values say otherwise.
     quiet
@@ -89,6 +104,8 @@ def train(
     Config: Any = method_module(method).Config
     if preset == "auto":
         preset = "published" if resolve_device(device).type == "cuda" else "small"
+    # Published weights cannot be the start yet, so the rate is that of the paper's rows without pretraining.
+    preset_name = "published_from_scratch" if preset == "published" else preset
     changes: dict[str, Any] = {
         "steps": steps,
         "batch_size": batch_size,
@@ -99,7 +116,7 @@ def train(
         "blocks": _numbers(blocks, "--blocks"),
         "seed": seed,
     }
-    config = replace(getattr(Config, preset)(), **{k: v for k, v in changes.items() if v is not None})
+    config = replace(getattr(Config, preset_name)(), **{k: v for k, v in changes.items() if v is not None})
 
     def on_epoch(fold: str, report: EpochReport) -> None:
         row = report.row
@@ -135,7 +152,13 @@ def train(
                 f"mean Dice of {dice['n']} held-out scans {dice['mean']:.4f} "
                 f"(95 % interval {dice['low']:.4f} to {dice['high']:.4f})"
             )
-        say(f"bundle: {result.bundle}")
+        if result.left_out:
+            say(
+                f"{len(result.left_out)} studies without a lesion mask were left out: "
+                f"{', '.join(result.left_out[:5])}{', …' if len(result.left_out) > 5 else ''}"
+            )
+        for bundle in result.bundles:
+            say(f"bundle: {bundle}")
 
 
 def _numbers(text: str | None, option: str) -> tuple[int, ...] | None:

@@ -61,6 +61,8 @@ class CaseFiles:
         Image files.
     dicom : Path or None
         Folder of a DICOM study that gives the PET, and the CT unless `ct` is set.
+    subject : str or None
+        The patient, where the folders say so: studies in one folder of a cohort are of one patient.
     problem : str or None
         Why this study of a cohort cannot be read; raised by `read.read_case`, so that one bad study does not hide the
         others.
@@ -72,6 +74,7 @@ class CaseFiles:
     lesions: Path | None = None
     organs: Path | None = None
     dicom: Path | None = None
+    subject: str | None = None
     problem: str | None = None
 
 
@@ -292,7 +295,7 @@ def _below(folder: Path, names: tuple[str, ...]) -> Iterator[CaseFiles]:
         if study is None:
             yield from _below(entry, here)
         else:
-            yield study
+            yield replace(study, subject=names[-1] if names else None)
 
 
 def _nothing_usable(path: Path, found: list[CaseFiles]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from uptake.physics.plausibility import pet_objection, require_hu, require_suv
 
 __all__ = ["CaseFiles", "find_cases", "read", "read_case"]
 
+LABELS = ("lesions", "organs")
+
 LEAST_ACTIVITY_SHARE = 0.5
 """Less of the PET's activity than this inside the CT is reported; models that use CT see only part of the patient."""
 
@@ -33,7 +36,7 @@ def read(
     lesions: Path | str | None = None,
     case_id: str | None = None,
     assume_suv: bool = False,
-    labels: bool = True,
+    labels: bool | Sequence[str] = True,
 ) -> Case:
     """Return one examination from a study folder, a file, a DICOM folder, or files named one by one.
 
@@ -47,8 +50,9 @@ def read(
         Name of the case; the folder's or file's name by default.
     assume_suv : bool
         Take the PET as SUV even where its values say otherwise (`physics.plausibility`).
-    labels : bool
-        Read the lesion and organ masks that lie beside the images; False: leave them alone, whatever grid they are on.
+    labels : bool or sequence of str
+        Read the masks that lie beside the images: all, none (they are left alone, whatever grid they are on), or those
+        named: "lesions", "organs".
 
     Returns
     -------
@@ -80,7 +84,7 @@ def read(
     return read_case(replace(files, id=case_id) if case_id else files, assume_suv=assume_suv, labels=labels)
 
 
-def read_case(files: CaseFiles, *, assume_suv: bool = False, labels: bool = True) -> Case:
+def read_case(files: CaseFiles, *, assume_suv: bool = False, labels: bool | Sequence[str] = True) -> Case:
     """Return the case that these files make up, after all checks.
 
     Parameters
@@ -133,9 +137,12 @@ def read_case(files: CaseFiles, *, assume_suv: bool = False, labels: bool = True
     if ct is not None:
         warnings += require_hu(ct.array, ct.voxel_volume_ml, name=ct_name)
         warnings += _overlap(pet, ct, pet_name=pet_name, ct_name=ct_name)
+    wanted = LABELS if labels is True else labels or ()
     masks: dict[str, Volume | None] = {}
     for role, file in (("lesions", files.lesions), ("organs", files.organs)):
-        masks[role] = None if file is None or not labels else _labels(role, file, pet, pet_name, sources, warnings)
+        masks[role] = (
+            None if file is None or role not in wanted else _labels(role, file, pet, pet_name, sources, warnings)
+        )
     return Case(
         id=files.id,
         pet=pet,

@@ -23,7 +23,7 @@ from uptake.core.errors import UsageError
 from uptake.core.types import Shape3, Vector3
 from uptake.inference.compiled import compiled
 from uptake.inference.sliding_window import Predictor, averaged, mirrored, sliding_window
-from uptake.networks.unet import residual_encoder_unet, set_deep_supervision
+from uptake.networks.unet import finest_only, residual_encoder_unet
 from uptake.sampling.augment import AugmentRules
 from uptake.sampling.batches import BatchRules
 from uptake.training.losses import deeply_supervised
@@ -128,6 +128,11 @@ class Config:
     def published(cls) -> Config:
         """Return the paper's settings from pretrained weights: ResEnc-L, 192³, batch 3, 1,500 epochs of 250 steps."""
         return cls()
+
+    @classmethod
+    def published_from_scratch(cls) -> Config:
+        """Return `published` with the rate of the paper's rows without pretraining, 1e-2."""
+        return replace(cls.published(), preset="published from scratch", learning_rate=1e-2)
 
     @classmethod
     def small(cls) -> Config:
@@ -265,9 +270,9 @@ def predict(
     """
     device = device or torch.device("cpu")
     prepared = []
-    for network in networks:
-        network.to(device).eval()
-        set_deep_supervision(network, False)
+    # Only the finest logits are wanted; the networks are copied shallowly, so that the caller's stay as they are.
+    for given in networks:
+        network = finest_only(given.to(device).eval())
         predictor: Predictor = network
         if engine == "openvino":
             smallest = 2 ** len(config.features)

@@ -6,6 +6,7 @@ under ``all_modules``, and the decoder holds the encoder once more. `unique_stat
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -114,6 +115,10 @@ def load_unique_state(network: nn.Module, state: Mapping[str, torch.Tensor]) -> 
             own[name].copy_(tensor)
 
 
-def set_deep_supervision(network: nn.Module, on: bool) -> None:
-    """Switch between a list of logits (training) and the finest logits alone (inference)."""
-    network.decoder.deep_supervision = on  # type: ignore[union-attr]
+def finest_only(network: nn.Module) -> nn.Module:
+    """Return the same network, weights shared, that gives the finest logits alone; the given one is not changed."""
+    single = copy.copy(network)
+    single._modules = dict(network._modules)
+    single.decoder = copy.copy(network.decoder)
+    single.decoder.deep_supervision = False
+    return single

@@ -9,7 +9,7 @@ from typing import Any
 from uptake.core.errors import InputError, UsageError
 from uptake.evaluation.overlap import EmptyRule, evaluate_pair
 from uptake.evaluation.statistics import Summary, summarise
-from uptake.io.find import case_name
+from uptake.io.find import case_name, find_cases
 from uptake.io.foreign import as_volume
 from uptake.io.image import image_stem, image_suffix, read_labels
 from uptake.io.write import require_writable, write_csv, write_json
@@ -107,7 +107,7 @@ def _pairs(prediction: Path, reference: Path) -> list[tuple[str, Path, Path]]:
         raise UsageError(f"{prediction} and {reference}: give two files or two folders.")
     if prediction.is_file():
         return [(case_name(reference), prediction, reference)]
-    predicted, referred = _masks(prediction), _masks(reference)
+    predicted, referred = _masks(prediction), _references(reference)
     if not referred:
         raise InputError(f"{reference}: holds no mask (NAME.nii.gz, or NAME/lesion.nii.gz).")
     missing = sorted(referred.keys() - predicted.keys())
@@ -117,6 +117,18 @@ def _pairs(prediction: Path, reference: Path) -> list[tuple[str, Path, Path]]:
             "Every case counts; segment them, or take them out of the reference folder."
         )
     return [(case, predicted[case], referred[case]) for case in sorted(referred)]
+
+
+def _references(folder: Path) -> dict[str, Path]:
+    """Return case id -> lesion mask: plain files, or study folders of any nesting, named as `segment` names them."""
+    if not any(path.is_file() and image_suffix(path) for path in folder.iterdir()):
+        try:
+            found = {files.id: files.lesions for files in find_cases(folder) if files.lesions is not None}
+        except InputError:
+            found = {}  # folders of masks alone, without a PET
+        if found:
+            return found
+    return _masks(folder)
 
 
 def _masks(folder: Path) -> dict[str, Path]:

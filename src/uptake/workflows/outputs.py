@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,7 +98,8 @@ def write_results(
 
     All but run.json are the same bytes for the same input: dates and times stand there alone.
     """
-    started = datetime.now(UTC).astimezone().isoformat(timespec="seconds")
+    began = datetime.now(UTC).astimezone() - timedelta(seconds=sum(timings_s.values()))
+    started = began.isoformat(timespec="seconds")
     versions = package_versions()
     mip = mip_picture(case.pet, table.numbered, suv_window=suv_window)
     content = ReportContent(

@@ -69,7 +69,7 @@ def quantify_to(
     The folder is ``out/<case>``.
     """
     began = time.perf_counter()
-    case = read(pet, ct=ct, lesions=mask, assume_suv=assume_suv)
+    case = read(pet, ct=ct, lesions=mask, assume_suv=assume_suv, labels=("lesions",))
     assert case.lesions is not None
     recover(out / case.id)
     require_replaceable(out / case.id)
@@ -96,14 +96,14 @@ def _volumes(pet: Any, mask: Any, *, assume_suv: bool) -> tuple[Volume, Volume]:
     if isinstance(mask, str | Path):
         if not isinstance(pet, str | Path):
             raise UsageError("give PET and mask both as files, or both as images.")
-        case = read(pet, lesions=mask, assume_suv=assume_suv)
+        case = read(pet, lesions=mask, assume_suv=assume_suv, labels=("lesions",))
         assert case.lesions is not None
         return case.pet, case.lesions
     labels = as_volume(mask, name="the mask")
     if isinstance(pet, Case):
         return pet.pet, labels
     if isinstance(pet, str | Path):
-        return read(pet, assume_suv=assume_suv).pet, labels
+        return read(pet, assume_suv=assume_suv, labels=False).pet, labels
     volume = as_volume(pet, name="the PET")
     if not assume_suv:
         require_suv(volume.array, volume.voxel_volume_ml, name="the PET")

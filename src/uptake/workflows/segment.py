@@ -117,8 +117,8 @@ def segment(
     ----------
     study : path, Case, Volume, nibabel image or SimpleITK image
         A path goes through `uptake.read`. An image is the PET in SUV.
-    ct : Volume, nibabel image or SimpleITK image, optional
-        HU, on its own or the PET's grid; only where `study` is an image.
+    ct : path, Volume, nibabel image or SimpleITK image, optional
+        HU, on its own or the PET's grid; of the same kind as `study`.
     model : str, Path or Bundle
         A shipped model, a bundle folder, or one already loaded (for many cases).
     device : str
@@ -162,6 +162,7 @@ def segment(
         raise ModelError(f"{case.id}: model {card.name} needs a CT, and there is none. Give one with --ct FILE (ct=…).")
     if case.ct is None and "ct" in card.accepts:
         warnings.append(f"No CT: {card.name} was run on PET alone, which it was trained to accept.")
+    warnings += [f"{card.name}: {limit}" for limit in card.limits[:1]]
     lap("read")
     harmonised, trace = harmonise(case, bundle.plan)
     lap("harmonise")

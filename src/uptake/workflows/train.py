@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,16 +71,25 @@ class TrainingResult:
 
     Attributes
     ----------
-    bundle : Path
+    bundles : tuple of Path
+        One with every fold, or one a fold where each was planned by itself.
     rows : list of dict
         One per held-out case: fold, case, Dice, IoU, volumes.
     summary : dict
         Mean, median and interval per metric; empty without held-out cases.
+    left_out : tuple of str
+        Studies without a lesion mask.
     """
 
-    bundle: Path
+    bundles: tuple[Path, ...]
     rows: list[dict[str, Any]]
     summary: dict[str, Any]
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def bundle(self) -> Path:
+        """The bundle, or the first of several."""
+        return self.bundles[0]
 
 
 def train(
@@ -93,6 +102,7 @@ def train(
     folds: Sequence[int | str] = (0, 1, 2, 3, 4),
     n_folds: int = 5,
     splits: Path | None = None,
+    separate_plans: bool = False,
     device: str = "auto",
     precision: str = "auto",
     stored_as: str = "float32",
@@ -112,7 +122,7 @@ def train(
         Receives cache/, fold_k/ (checkpoints, log, held-out predictions), cases.csv, summary.json and bundle/.
         Calling again with the same arguments goes on where a killed run stopped.
     config : optional
-        Of the method; its `small` preset by default on CPUs, `published` with CUDA.
+        Of the method; its `small` preset by default on CPUs, `published_from_scratch` with CUDA.
     about : About, optional
     folds : sequence
         Folds to train, by number, or "all" for one model on every case.
@@ -120,6 +130,10 @@ def train(
         Of the cross-validation, by patient.
     splits : Path, optional
         nnU-Net splits_final.json; takes the place of `n_folds`.
+    separate_plans : bool
+        Plan each fold (spacing, normalisation) on its own training cases, so that nothing at all of a held-out scan is
+        known. Folds then have different grids, cannot be averaged, and get a bundle each. By default one plan is made
+        from all cases, as nnU-Net does, and one bundle holds all folds.
     device, precision : str
         See `training.devices.make_fabric`.
     stored_as : str
@@ -141,55 +155,98 @@ def train(
     module = method_module(method)
     out = Path(out)
     require_writable(out)
-    files = [found for found in find_cases(Path(dataset)) if found.lesions is not None]
-    if not files:
-        raise InputError(f"{dataset}: no case there has a lesion mask (lesion, SEG, or nnU-Net labelsTr).")
+    files, left_out = _labelled(Path(dataset))
     fabric = make_fabric(device, precision)
     if config is None:
-        config = module.Config.published() if fabric.device.type == "cuda" else module.Config.small()
+        config = module.Config.published_from_scratch() if fabric.device.type == "cuda" else module.Config.small()
     about = about or About(name=f"{method}-{Path(dataset).resolve().name}", data=Path(dataset).resolve().name)
-    ids = [found.id for found in files]
-    if splits is not None:
-        split = folds_from_json(json.loads(Path(splits).read_text(encoding="utf-8")), ids)
-    else:
-        split = patient_folds(ids, folds=n_folds) if folds != (ALL,) and list(folds) != [ALL] else ()
+    split = _splits(files, folds, n_folds, splits)
+    chosen = {str(name): _fold(name, split, [found.id for found in files]) for name in folds}
+
+    shared = None if separate_plans else _prepared(files, None, config, out / "cache" / "shared", assume_suv)
     rows: list[dict[str, Any]] = []
     states: dict[str, dict[str, torch.Tensor]] = {}
-    fitted, plan = config, None
-    for name in folds:
-        fold = _fold(name, split, ids)
-        plan, found, hashes = _plan(files, fold.train, config, assume_suv=assume_suv)
-        fitted = config.fitted_to(_median_shape(found, plan))
-        cases = {f.id: _cached(f, plan, hashes, out / "cache" / f"fold_{name}", assume_suv=assume_suv) for f in files}
+    bundles = []
+    for name, fold in chosen.items():
+        data = shared or _prepared(files, fold.train, config, out / "cache" / f"fold_{name}", assume_suv)
         place = out / f"fold_{name}"
         place.mkdir(parents=True, exist_ok=True)
-        network = module.build_network(fitted)
+        network = module.build_network(data.config)
         result = fit(
             network,
-            module.build_optimizer(network, fitted),
-            training_step=lambda model, x, y, c=fitted: module.training_step(model, x, y, c),
-            learning_rate=lambda step, c=fitted: module.learning_rate(step, c),
-            train=[cases[case] for case in fold.train],
-            validation=[cases[case] for case in fold.validation],
-            rules=fitted.batch_rules(plan.spacing_mm),
-            settings=fitted.fit_settings(),
+            module.build_optimizer(network, data.config),
+            training_step=lambda model, x, y, c=data.config: module.training_step(model, x, y, c),
+            learning_rate=lambda step, c=data.config: module.learning_rate(step, c),
+            train=[data.cases[case] for case in fold.train],
+            validation=[data.cases[case] for case in fold.validation],
+            rules=data.config.batch_rules(data.plan.spacing_mm),
+            settings=data.config.fit_settings(),
             folder=place,
-            stamp=_run_stamp(method, fitted, plan, fold, hashes),
+            stamp=_run_stamp(method, data, fold),
             fabric=fabric,
-            on_epoch=None if on_epoch is None else (lambda report, n=str(name): on_epoch(n, report)),
+            on_epoch=None if on_epoch is None else (lambda report, n=name: on_epoch(n, report)),
             on_step=on_step,
         )
-        states[str(name)] = checkpoints.load(result.last).network
-        rows += _held_out(
-            module, fitted, plan, states[str(name)], files, fold, place, str(name), fabric.device, assume_suv
-        )
+        states[name] = checkpoints.load(result.last).network
+        dtype = torch.bfloat16 if _multiplies_in_bf16(precision, fabric.device) else torch.float32
+        found = _held_out(module, data, states[name], fold, place, fabric.device, dtype, assume_suv)
+        rows += [{"fold": name, **row} for row in found]
         write_csv(rows, out / "cases.csv", columns=list(rows[0]) if rows else ["fold", "case"])
+        if separate_plans:
+            card = _card(method, about, data, found, stored_as)
+            save_bundle(card, {name: states[name]}, place / "bundle")
+            bundles.append(place / "bundle")
     summary = summary_values(rows)
-    write_json({"folds": [str(name) for name in folds], "cases": len(rows), "metrics": summary}, out / "summary.json")
-    assert plan is not None
-    card = _card(method, about, fitted, plan, files, rows, summary, stored_as)
-    save_bundle(card, states, out / "bundle")
-    return TrainingResult(out / "bundle", rows, summary)
+    write_json({"folds": list(chosen), "cases": len(rows), "metrics": summary}, out / "summary.json")
+    if shared is not None:
+        save_bundle(_card(method, about, shared, rows, stored_as), states, out / "bundle")
+        bundles.append(out / "bundle")
+    return TrainingResult(tuple(bundles), rows, summary, left_out)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A dataset on one model grid: its plan, the configuration fitted to it, cases to cut windows from, file hashes."""
+
+    files: Sequence[CaseFiles]
+    plan: Plan
+    config: Any
+    cases: Mapping[str, TrainingCase]
+    hashes: Mapping[str, Mapping[str, str]]
+
+
+def _labelled(dataset: Path) -> tuple[list[CaseFiles], tuple[str, ...]]:
+    """Return the studies with a lesion mask, and the names of those without; one that cannot be read stops all."""
+    found = find_cases(dataset)
+    broken = [files for files in found if files.problem is not None]
+    if broken:
+        raise InputError(
+            f"{len(broken)} of {len(found)} studies in {dataset} cannot be used; mend them or take them out. "
+            f"First: {broken[0].problem}"
+        )
+    files = [one for one in found if one.lesions is not None]
+    left_out = tuple(one.id for one in found if one.lesions is None)
+    if not files:
+        raise InputError(f"{dataset}: no case there has a lesion mask (lesion, SEG, or nnU-Net labelsTr).")
+    if left_out:
+        log.warning("%d studies without a lesion mask are left out, first %s", len(left_out), left_out[0])
+    return files, left_out
+
+
+def _splits(
+    files: Sequence[CaseFiles], folds: Sequence[int | str], n_folds: int, splits: Path | None
+) -> tuple[Fold, ...]:
+    patients = {found.id: _patient(found) for found in files}
+    if splits is not None:
+        content = json.loads(Path(splits).read_text(encoding="utf-8"))
+        return folds_from_json(content, list(patients), subject=patients.__getitem__)
+    if list(folds) == [ALL]:
+        return ()
+    return patient_folds(list(patients), folds=n_folds, subject=patients.__getitem__)
+
+
+def _patient(found: CaseFiles) -> str:
+    return found.subject or subject_of(found.id)
 
 
 def _fold(name: int | str, split: Sequence[Fold], ids: Sequence[str]) -> Fold:
@@ -200,23 +257,25 @@ def _fold(name: int | str, split: Sequence[Fold], ids: Sequence[str]) -> Fold:
     return split[int(name)]
 
 
-def _plan(
-    files: Sequence[CaseFiles], train_ids: Sequence[str], config: Any, *, assume_suv: bool
-) -> tuple[Plan, Fingerprint, dict[str, dict[str, str]]]:
-    """Return the plan of the training cases alone, their fingerprint, and the source hashes of every case."""
+def _prepared(
+    files: Sequence[CaseFiles], plan_ids: Sequence[str] | None, config: Any, cache: Path, assume_suv: bool
+) -> _Prepared:
+    """Plan on the named cases (None: all), and bring every case onto that grid, through the cache."""
     hashes: dict[str, dict[str, str]] = {}
 
-    def training_cases() -> Any:
+    def planning_cases() -> Iterator[Case]:
         for found in files:
             case = read_case(found, assume_suv=assume_suv)
             hashes[case.id] = {source.role: source.sha256 for source in case.sources}
-            if case.id in train_ids:
+            if plan_ids is None or case.id in plan_ids:
                 yield case
 
-    found = fingerprint(training_cases(), orientation=config.orientation, channels=config.channels)
+    found = fingerprint(planning_cases(), orientation=config.orientation, channels=config.channels)
     schemes = dict(zip(config.channels, config.normalisation, strict=True))
     plan = plan_from(found, schemes=schemes, target_spacing_mm=config.spacing_mm, orientation=config.orientation)
-    return plan, found, hashes
+    fitted = config.fitted_to(_median_shape(found, plan))
+    cases = {one.id: _cached(one, plan, hashes, cache, assume_suv=assume_suv) for one in files}
+    return _Prepared(files, plan, fitted, cases, hashes)
 
 
 def _median_shape(found: Fingerprint, plan: Plan) -> list[float]:
@@ -235,38 +294,39 @@ def _cached(
     return case
 
 
-def _run_stamp(method: str, config: Any, plan: Plan, fold: Fold, hashes: Mapping[str, Mapping[str, str]]) -> str:
-    content = [method, config.as_json(), plan.as_json(), fold.train, fold.validation, hashes]
+def _run_stamp(method: str, data: _Prepared, fold: Fold) -> str:
+    content = [method, data.config.as_json(), data.plan.as_json(), fold.train, fold.validation, data.hashes]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _multiplies_in_bf16(precision: str, device: torch.device) -> bool:
+    return precision == "bf16-mixed" or (precision == "auto" and bf16_pays(device))
 
 
 def _held_out(
     module: Any,
-    config: Any,
-    plan: Plan,
+    data: _Prepared,
     state: Mapping[str, torch.Tensor],
-    files: Sequence[CaseFiles],
     fold: Fold,
     place: Path,
-    name: str,
     device: torch.device,
+    dtype: torch.dtype,
     assume_suv: bool,
 ) -> list[dict[str, Any]]:
     """Segment every held-out case on its own grid, write the masks, return a row of scores for each."""
-    network = module.build_network(config)
+    network = module.build_network(data.config)
     load_unique_state(network, state)
-    dtype = torch.bfloat16 if bf16_pays(device) else torch.float32
     rows = []
     (place / "held_out").mkdir(exist_ok=True)
-    for found in files:
+    for found in data.files:
         if found.id not in fold.validation:
             continue
         case = read_case(found, assume_suv=assume_suv)
-        mask = _segmented(module, network, case, config, plan, device, dtype)
+        mask = _segmented(module, network, case, data.config, data.plan, device, dtype)
         write_volume(mask, place / "held_out" / f"{case.id}.nii.gz")
         assert case.lesions is not None
         (scores,) = evaluate_pair(mask, case.lesions)
-        rows.append({"fold": name, "case": case.id, "patient": subject_of(case.id), **scores.row()})
+        rows.append({"case": case.id, "patient": _patient(found), **scores.row()})
     return rows
 
 
@@ -278,16 +338,8 @@ def _segmented(
     return restore(prediction, trace, order=plan.logits_order).labels
 
 
-def _card(
-    method: str,
-    about: About,
-    config: Any,
-    plan: Plan,
-    files: Sequence[CaseFiles],
-    rows: Sequence[Mapping[str, Any]],
-    summary: Mapping[str, Any],
-    stored_as: str,
-) -> Card:
+def _card(method: str, about: About, data: _Prepared, rows: Sequence[Mapping[str, Any]], stored_as: str) -> Card:
+    config, plan, files, summary = data.config, data.plan, data.files, summary_values(rows)
     pet_only = config.augment.ct_dropout_p > 0 or "ct" not in config.channels
     scores = list(about.scores)
     if rows:
