@@ -82,6 +82,7 @@ def main() -> None:
         about=about,
         folds=["all"] if args.all else args.folds,
         splits=HERE / "splits.json",
+        separate_plans=not args.all,
         device=args.device,
         precision=args.precision,
         stored_as="float16",
