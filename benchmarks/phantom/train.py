@@ -3,8 +3,8 @@
 Usage: python benchmarks/phantom/train.py --work /tmp/phantom
 
 80 patients (seeds 0 to 79) to learn from, 20 others (seeds 10000 to 10019) to score; 4 mm voxels, lesions as drawn (a
-good third of the patients have none). Writes the bundle to WORK/bundle and the table of the 20 to ``cases.csv`` and
-``summary.json`` beside this file. A stopped run goes on when the same command is given again.
+good third of the patients have none). Writes the bundle to WORK/run2/bundle and the table of the 20 to ``cases.csv``
+and ``summary.json`` beside this file. A stopped run goes on when the same command is given again.
 """
 
 from __future__ import annotations
@@ -62,24 +62,32 @@ def say(fold: str, report: EpochReport) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, nargs=2, default=(1800, 2000), help="from scratch, then continued")
     parser.add_argument("--only-simulate", action="store_true")
     args = parser.parse_args()
     simulate(args.work / "train", patients=80, seed=0)
     tests = simulate(args.work / "test", patients=20, seed=10_000)
     if args.only_simulate:
         return
-    train(
-        "lesiontracer",
-        args.work / "train",
-        args.work / "run",
-        config=config(args.steps),
-        about=ABOUT,
-        folds=["all"],
-        stored_as="float16",
-        on_epoch=say,
+    first, second = args.steps
+    stages = (
+        ("run", config(first), None),
+        # A second, shorter schedule at half the rate on other windows.
+        ("run2", replace(config(second), learning_rate=1e-3, seed=1), args.work / "run" / "bundle"),
     )
-    bundle = args.work / "run" / "bundle"
+    for folder, settings, init in stages:
+        train(
+            "lesiontracer",
+            args.work / "train",
+            args.work / folder,
+            config=settings,
+            about=ABOUT,
+            folds=["all"],
+            init=init,
+            stored_as="float16",
+            on_epoch=say,
+        )
+    bundle = args.work / "run2" / "bundle"
     from uptake.io.find import find_cases
 
     segment_cases(find_cases(args.work / "test"), args.work / "results", model=load_bundle(bundle), again=True)
@@ -90,7 +98,7 @@ def main() -> None:
             for row in evaluate(args.work / "results" / study.name / "lesions.nii.gz", study / "lesion.nii.gz")
         ]
     write_csv(rows, HERE / "cases.csv", columns=list(rows[0]))
-    summary = {"cases": len(rows), "steps": args.steps, "metrics": summary_values(rows)}
+    summary = {"cases": len(rows), "steps": list(args.steps), "metrics": summary_values(rows)}
     write_json(summary, HERE / "summary.json")
     print(json.dumps(summary, indent=1))
 

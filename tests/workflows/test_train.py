@@ -315,3 +315,17 @@ def test_folds_planned_apart_get_a_bundle_each_with_their_own_numbers(dataset, t
     assert list(first.states) == ["0"] and list(second.states) == ["1"]
     assert first.plan != second.plan, "each is planned without its held-out cases"
     assert first.card.scores[0]["cases"] == 2
+
+
+def test_training_starts_from_the_weights_of_a_bundle_and_says_so(trained, dataset, tmp_path):
+    _, first = trained
+    options = {"folds": ("all",), "device": "cpu", "precision": "32-true"}
+    still = tiny_config(steps=1, learning_rate=0.0, weight_decay=0.0)
+    result = uptake.train("lesiontracer", dataset, tmp_path / "a", config=still, init=first.bundle, **options)
+    bundle, origin = uptake.load_bundle(result.bundle), uptake.load_bundle(first.bundle)
+    for name, tensor in origin.states["0"].items():
+        np.testing.assert_array_equal(bundle.states["all"][name], tensor)
+    assert origin.checksum[:12] in bundle.card.training["started_from"]
+    wider = tiny_config(steps=1, features=(8, 8))
+    with pytest.raises(CheckpointError, match="do not fit the network"):
+        uptake.train("lesiontracer", dataset, tmp_path / "b", config=wider, init=first.bundle, **options)

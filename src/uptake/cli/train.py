@@ -22,6 +22,7 @@ def train(
     folds: str = "0,1,2,3,4",
     n_folds: int = 5,
     splits: Path | None = None,
+    init: str | None = None,
     steps: int | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
@@ -59,6 +60,8 @@ def train(
         Folds of the cross-validation, split by patient.
     splits
         nnU-Net splits_final.json to use instead.
+    init
+        Model or bundle whose weights training starts from; the network must be the same.
     steps
         Optimiser steps of each fold, instead of the preset's.
     batch_size
@@ -139,6 +142,7 @@ def train(
             folds=wanted,
             n_folds=n_folds,
             splits=splits,
+            init=init,
             device=device,
             precision=precision,
             assume_suv=assume_suv,

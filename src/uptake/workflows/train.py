@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from uptake import __version__
 from uptake.cases import Case
-from uptake.core.errors import InputError, UsageError
+from uptake.core.errors import CheckpointError, InputError, UsageError
 from uptake.evaluation.overlap import evaluate_pair
 from uptake.evaluation.statistics import summarise
 from uptake.geometry.volume import Volume
@@ -25,14 +26,14 @@ from uptake.harmonise.restore import restore
 from uptake.io.find import CaseFiles, find_cases
 from uptake.io.read import read_case
 from uptake.io.write import require_writable, write_csv, write_json, write_volume
-from uptake.networks.unet import load_unique_state
+from uptake.networks.unet import load_unique_state, mismatches
 from uptake.sampling.splits import Fold, folds_from_json, patient_folds, subject_of
 from uptake.sampling.store import TrainingCase, stamp_of, store, stored
 from uptake.training import checkpoint as checkpoints
 from uptake.training.devices import bf16_pays, make_fabric
 from uptake.training.loop import fit
 from uptake.training.protocol import EpochReport
-from uptake.workflows.bundles import method_module
+from uptake.workflows.bundles import Bundle, load_bundle, method_module
 from uptake.zoo.bundle import save_bundle
 from uptake.zoo.cards import Card
 
@@ -103,6 +104,7 @@ def train(
     n_folds: int = 5,
     splits: Path | None = None,
     separate_plans: bool = False,
+    init: str | Path | None = None,
     device: str = "auto",
     precision: str = "auto",
     stored_as: str = "float32",
@@ -134,6 +136,8 @@ def train(
         Plan each fold (spacing, normalisation) on its own training cases, so that nothing at all of a held-out scan is
         known. Folds then have different grids, cannot be averaged, and get a bundle each. By default one plan is made
         from all cases, as nnU-Net does, and one bundle holds all folds.
+    init : str or Path, optional
+        Bundle whose weights (of its first fold) training starts from; the network must be the same.
     device, precision : str
         See `training.devices.make_fabric`.
     stored_as : str
@@ -163,6 +167,7 @@ def train(
     split = _splits(files, folds, n_folds, splits)
     chosen = {str(name): _fold(name, split, [found.id for found in files]) for name in folds}
 
+    start = None if init is None else load_bundle(init)
     shared = None if separate_plans else _prepared(files, None, config, out / "cache" / "shared", assume_suv)
     rows: list[dict[str, Any]] = []
     states: dict[str, dict[str, torch.Tensor]] = {}
@@ -171,7 +176,7 @@ def train(
         data = shared or _prepared(files, fold.train, config, out / "cache" / f"fold_{name}", assume_suv)
         place = out / f"fold_{name}"
         place.mkdir(parents=True, exist_ok=True)
-        network = module.build_network(data.config)
+        network = _started(module.build_network(data.config), start)
         result = fit(
             network,
             module.build_optimizer(network, data.config),
@@ -182,7 +187,7 @@ def train(
             rules=data.config.batch_rules(data.plan.spacing_mm),
             settings=data.config.fit_settings(),
             folder=place,
-            stamp=_run_stamp(method, data, fold),
+            stamp=_run_stamp(method, data, fold, start),
             fabric=fabric,
             on_epoch=None if on_epoch is None else (lambda report, n=name: on_epoch(n, report)),
             on_step=on_step,
@@ -193,13 +198,13 @@ def train(
         rows += [{"fold": name, **row} for row in found]
         write_csv(rows, out / "cases.csv", columns=list(rows[0]) if rows else ["fold", "case"])
         if separate_plans:
-            card = _card(method, about, data, found, stored_as)
+            card = _card(method, about, data, found, stored_as, start)
             save_bundle(card, {name: states[name]}, place / "bundle")
             bundles.append(place / "bundle")
     summary = summary_values(rows)
     write_json({"folds": list(chosen), "cases": len(rows), "metrics": summary}, out / "summary.json")
     if shared is not None:
-        save_bundle(_card(method, about, shared, rows, stored_as), states, out / "bundle")
+        save_bundle(_card(method, about, shared, rows, stored_as, start), states, out / "bundle")
         bundles.append(out / "bundle")
     return TrainingResult(tuple(bundles), rows, summary, left_out)
 
@@ -294,8 +299,25 @@ def _cached(
     return case
 
 
-def _run_stamp(method: str, data: _Prepared, fold: Fold) -> str:
+def _started(network: nn.Module, start: Bundle | None) -> nn.Module:
+    """Return the network with the weights of a bundle, or as it is without one."""
+    if start is None:
+        return network
+    state = next(iter(start.states.values()))
+    wrong = mismatches(network, state)
+    if wrong:
+        raise CheckpointError(
+            f"{start.folder}: its weights do not fit the network to be trained ({wrong[0]}); choose the same features, "
+            "blocks and channels."
+        )
+    load_unique_state(network, state)
+    return network
+
+
+def _run_stamp(method: str, data: _Prepared, fold: Fold, start: Bundle | None) -> str:
     content = [method, data.config.as_json(), data.plan.as_json(), fold.train, fold.validation, data.hashes]
+    if start is not None:
+        content.append(start.checksum)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -338,7 +360,18 @@ def _segmented(
     return restore(prediction, trace, order=plan.logits_order).labels
 
 
-def _card(method: str, about: About, data: _Prepared, rows: Sequence[Mapping[str, Any]], stored_as: str) -> Card:
+def _origin(start: Bundle) -> str:
+    return f"{start.card.name} after {start.card.training.get('steps', '?')} steps, weights {start.checksum[:12]}"
+
+
+def _card(
+    method: str,
+    about: About,
+    data: _Prepared,
+    rows: Sequence[Mapping[str, Any]],
+    stored_as: str,
+    start: Bundle | None,
+) -> Card:
     config, plan, files, summary = data.config, data.plan, data.files, summary_values(rows)
     pet_only = config.augment.ct_dropout_p > 0 or "ct" not in config.channels
     scores = list(about.scores)
@@ -361,6 +394,7 @@ def _card(method: str, about: About, data: _Prepared, rows: Sequence[Mapping[str
             "cases": len(files),
             "steps": config.steps,
             "preset": config.preset,
+            **({} if start is None else {"started_from": _origin(start)}),
         },
         scores=scores,
         limits=list(about.limits),
