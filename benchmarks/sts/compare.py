@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 from pathlib import Path
 
 import numpy as np
@@ -37,31 +38,32 @@ def main() -> None:
             nnunet[mask.name.removesuffix(".nii.gz")] = read_labels(mask)[0].array > 0
     elif known.exists():
         with known.open() as file:
-            nnunet = {row["case"]: float(row["nnunet"]) for row in csv.DictReader(file) if row.get("nnunet")}
+            nnunet = {row["case"]: float(row["nnunet"]) for row in csv.DictReader(file) if row["nnunet"]}
     rows = []
     for name, (fold, score) in sorted(ours.items()):
         case = uptake.read(args.data / name)
         suv, reference = case.pet.array, case.lesions.array > 0
         row = {"case": name, "fold": fold, "uptake": score}
-        if name in nnunet:
-            found = nnunet[name]
-            row["nnunet"] = found if isinstance(found, float) else dice(found, reference)
+        found = nnunet.get(name, math.nan)
+        row["nnunet"] = found if isinstance(found, float) else dice(found, reference)
         row["suv_1.5"] = dice(suv >= 1.5, reference)
         row["suv_2.5"] = dice(suv >= 2.5, reference)
         row["41_percent"] = dice(suv >= 0.41 * suv.max(), reference)
         rows.append(row)
     write_csv(rows, known, columns=list(rows[0]))
     methods = [key for key in rows[0] if key not in ("case", "fold")]
+    if all(math.isnan(row["nnunet"]) for row in rows):
+        methods.remove("nnunet")
     found = summarise(rows, metrics=methods)
     lines = [
         f"{len(rows)} patients, five folds by patient, whole crops; Dice, 95 % percentile bootstrap over patients.",
         "",
-        "| method | mean Dice | 95 % interval | median | ours minus it | 95 % interval | Wilcoxon p |",
-        "|---|---|---|---|---|---|---|",
+        "| method | patients | mean Dice | 95 % interval | median | ours minus it | 95 % interval | Wilcoxon p |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for method in methods:
         one = found[method]
-        line = f"| {method} | {one.mean:.4f} | {one.low:.4f} to {one.high:.4f} | {one.median:.4f} "
+        line = f"| {method} | {one.n} | {one.mean:.4f} | {one.low:.4f} to {one.high:.4f} | {one.median:.4f} "
         if method != "uptake":
             pair = compare_paired([row["uptake"] for row in rows], [row[method] for row in rows])
             line += f"| {pair.difference:+.4f} | {pair.low:+.4f} to {pair.high:+.4f} | {pair.p:.2g} |"
@@ -69,8 +71,10 @@ def main() -> None:
             line += "| | | |"
         lines.append(line)
     if "nnunet" in methods:
-        better = np.sum([row["uptake"] > row["nnunet"] for row in rows])
-        lines += ["", f"Ours is higher in {better} of {len(rows)} patients."]
+        paired = [row for row in rows if not math.isnan(row["nnunet"])]
+        better = np.sum([row["uptake"] > row["nnunet"] for row in paired])
+        lines += ["", f"Ours is higher than nnU-Net in {better} of {len(paired)} patients."]
+        lines += [f"Ours on the patients that nnU-Net was scored on: {np.mean([row['uptake'] for row in paired]):.4f}."]
     write_text("\n".join(lines) + "\n", HERE / "comparison.md")
     print("\n".join(lines))
 
