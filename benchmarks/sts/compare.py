@@ -49,6 +49,7 @@ def main() -> None:
         row["suv_1.5"] = dice(suv >= 1.5, reference)
         row["suv_2.5"] = dice(suv >= 2.5, reference)
         row["41_percent"] = dice(suv >= 0.41 * suv.max(), reference)
+        row["41_percent_told_lesion_max"] = dice(suv >= 0.41 * suv[reference].max(), reference)
         rows.append(row)
     write_csv(rows, known, columns=list(rows[0]))
     methods = [key for key in rows[0] if key not in ("case", "fold")]
