@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from uptake.cases import Case, HarmonisedCase, Resample, Trace
 from uptake.core.errors import ModelError
@@ -19,7 +20,10 @@ BODY_HU = -500.0
 """CT above this is body (or table), below it air or lung; the lung is found by its PET or by what surrounds it."""
 
 BODY_SUV = 0.1
-"""PET above this is body: fat shows 0.2 to 0.4, air around the patient nothing but noise."""
+"""PET above this, averaged over a few voxels, is body: fat shows 0.2 to 0.4, air nothing but noise."""
+
+BODY_PART = 0.01
+"""Pieces smaller than this share of the largest are noise in the air, not body."""
 
 ABSENT = 0.0
 """Normalised value of a channel that is not there; channel dropout in training writes the same."""
@@ -69,8 +73,7 @@ def harmonise(case: Case, plan: Plan) -> tuple[HarmonisedCase, Trace]:
             continue
         cut = image[where]
         channels[index] = resized(normalise(cut, rule), after, order=plan.image_order)
-        limit = BODY_HU if rule.name == "ct" else BODY_SUV
-        body |= resized((cut > limit).astype(np.float32), after, order=1) > 0
+        body |= resized(_body(cut, rule.name).astype(np.float32), after, order=1) > 0
     labels = None
     if case.lesions is not None:
         binary = (np.asarray(case.lesions.array) > 0).astype(np.uint8)
@@ -86,6 +89,17 @@ def harmonise(case: Case, plan: Plan) -> tuple[HarmonisedCase, Trace]:
     )
     absent = tuple(name for name, image in images.items() if image is None)
     return HarmonisedCase(case.id, channels, labels, body, absent), trace
+
+
+def _body(image: npt.NDArray[np.float32], name: str) -> npt.NDArray[np.bool_]:
+    """Return where one image shows anything but air; scattered noise is not taken for body."""
+    inside = image > BODY_HU if name == "ct" else ndimage.uniform_filter(image, size=3, mode="nearest") > BODY_SUV
+    pieces, count = ndimage.label(inside)
+    if count < 2:
+        return np.asarray(inside)
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    return np.asarray((sizes >= BODY_PART * sizes.max())[pieces] & inside)
 
 
 def grid_shape(shape: Shape3, spacing: npt.NDArray[np.floating], target_mm: tuple[float, float, float]) -> Shape3:

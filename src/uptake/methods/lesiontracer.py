@@ -71,6 +71,8 @@ class Config:
         Sliding-window step as a share of the window.
     mirror_axes : tuple of int
         Flips averaged at inference.
+    focus : bool
+        Lay inference windows over the body alone, layer by layer. Published: over the whole image.
     seed : int
     """
 
@@ -97,6 +99,7 @@ class Config:
     augment: AugmentRules = field(default_factory=AugmentRules)
     tile_step: float = 0.5
     mirror_axes: tuple[int, ...] = (0, 1, 2)
+    focus: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -140,7 +143,8 @@ class Config:
 
         Departures: AdamW with a cosine schedule (SGD with momentum 0.99 has hardly found its pace after a thousand
         steps); PET through asinh(SUV) instead of clipping at lesion percentiles; rotations rigid in mm; low resolution
-        among the augmentations; CT dropout, so that the same weights read PET without CT. They were measured together,
+        among the augmentations; CT dropout, so that the same weights read PET without CT; inference windows over the
+        body alone. They were measured together,
         against nnU-Net's own recipe at equal network, window, batch and steps (benchmarks/RESULTS.md), not one by one.
         """
         return cls(
@@ -159,6 +163,7 @@ class Config:
             weight_decay=1e-2,
             schedule="cosine",
             augment=AugmentRules(ct_dropout_p=0.15, in_mm=True, low_resolution_p=0.1),
+            focus=True,
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -288,6 +293,7 @@ def predict(
             window=config.window,
             step=config.tile_step,
             body=case.body if skip_air else None,
+            focus=config.focus,
             batch_size=batch_size,
             device=device,
             on_window=on_window,
