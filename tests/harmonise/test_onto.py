@@ -150,12 +150,12 @@ def test_body_is_whatever_ct_or_pet_shows_to_be_no_air(make_plan):
 
 
 def test_noise_scattered_in_the_air_is_not_body(make_plan):
-    pet = np.full((20, 20, 20), 0.01, np.float32)
-    pet[2:10, 2:10, 2:10] = 1.0
-    pet[17, 17, 17] = 5.0
+    pet = np.full((40, 40, 40), 0.01, np.float32)
+    pet[2:30, 2:30, 2:30] = 1.0
+    pet[36, 36, 36] = 5.0
     harmonised, _ = harmonise(Case("noise", Volume(pet, np.diag([-2.0, 2.0, 2.0, 1.0]))), make_plan((2.0, 2.0, 2.0)))
     body = harmonised.body.T
-    assert body[2:10, 2:10, 2:10].all() and not body[12:, 12:, 12:].any()
+    assert body[2:30, 2:30, 2:30].all() and not body[32:, 32:, 32:].any()
 
 
 def test_ct_on_its_own_finer_grid_is_brought_to_the_pet(make_plan):

@@ -87,7 +87,7 @@ def segment_cases(
     # What "auto" means is part of the request: a result of another engine or number format is not kept.
     settings = resolved(settings, resolve_device(device))
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
-    record = BundleRecord(bundle.card.name, bundle.card.version, dict(bundle.card.files))
+    record = BundleRecord(bundle.card.name, bundle.card.version, bundle.card.checksums())
     tell = on_case or (lambda case, state: None)
     written, kept, failures = [], [], []
     for files in cases:

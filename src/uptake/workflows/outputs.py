@@ -65,7 +65,7 @@ def write_segmentation(found: Segmentation, folder: Path) -> Path:
         "windows_computed": found.windows[0],
         "windows_skipped_as_air": found.windows[1],
     }
-    bundle = BundleRecord(found.card.name, found.card.version, dict(found.card.files))
+    bundle = BundleRecord(found.card.name, found.card.version, found.card.checksums())
     return write_results(
         found.case,
         found.lesions,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -72,6 +73,10 @@ class Card:
     package_version: str
     notice: str = "Research use only. Not a medical device."
     format: int = field(default=CARD_FORMAT)
+
+    def checksums(self) -> dict[str, str]:
+        """Return file name -> SHA-256 of all that decides what the model computes: the weights and this card."""
+        return {**self.files, CARD_FILE: hashlib.sha256(self.as_text().encode()).hexdigest()}
 
     def as_text(self) -> str:
         """Return the JSON that `read_card` reads."""
