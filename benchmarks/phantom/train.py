@@ -3,7 +3,7 @@
 Usage: python benchmarks/phantom/train.py --work /tmp/phantom
 
 80 patients (seeds 0 to 79) to learn from, 20 others (seeds 10000 to 10019) to score; 4 mm voxels, lesions as drawn (a
-good third of the patients have none). Writes the bundle to WORK/run2/bundle and the table of the 20 to ``cases.csv``
+good third of the patients have none). Writes the bundle to WORK/bundle and the table of the 20 to ``cases.csv``
 and ``summary.json`` beside this file. A stopped run goes on when the same command is given again.
 """
 
@@ -14,6 +14,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from uptake.io.write import write_csv, write_json
 from uptake.methods.lesiontracer import Config
 from uptake.training.protocol import EpochReport
@@ -22,6 +24,7 @@ from uptake.workflows.cohort import segment_cases
 from uptake.workflows.evaluate import evaluate
 from uptake.workflows.simulate import simulate
 from uptake.workflows.train import About, summary_values, train
+from uptake.zoo.bundle import save_bundle
 
 HERE = Path(__file__).parent
 
@@ -38,6 +41,24 @@ ABOUT = About(
         "likely to be marked.",
     ),
 )
+
+
+LESION_LOGIT_OFFSET = 5.0
+"""Taken off the lesion logit after training. Half of the training windows are centred on a lesion, hardly one in a
+hundred windows of a scan is. Chosen from 0 to 6 on eight training patients (seeds 0, 2, 3, 5, 7, 8, 11, 13): false
+components fell from 17 to 6 a patient, missed lesions rose from 0.6 to 1.0, mean Dice from 0.28 to 0.32."""
+
+
+def offset(bundle: Path, target: Path) -> None:
+    """Write the bundle with the offset in the bias of the finest lesion head."""
+    loaded = load_bundle(bundle)
+    states = {}
+    for fold, state in loaded.states.items():
+        heads = sorted(name for name in state if name.startswith("decoder.seg_layers.") and name.endswith(".bias"))
+        states[fold] = {**state, heads[-1]: state[heads[-1]] - torch.tensor([0.0, LESION_LOGIT_OFFSET])}
+    note = f"lesion logit lowered by {LESION_LOGIT_OFFSET:g} after training, chosen on eight training patients"
+    training = {**loaded.card.training, "calibration": note}
+    save_bundle(replace(loaded.card, training=training), states, target)
 
 
 def config(steps: int) -> Config:
@@ -87,7 +108,8 @@ def main() -> None:
             stored_as="float16",
             on_epoch=say,
         )
-    bundle = args.work / "run2" / "bundle"
+    bundle = args.work / "bundle"
+    offset(args.work / "run2" / "bundle", bundle)
     from uptake.io.find import find_cases
 
     segment_cases(find_cases(args.work / "test"), args.work / "results", model=load_bundle(bundle), again=True)
