@@ -1,0 +1,1 @@
+"""Input gate: is this scan fit for use, and why or why not."""
