@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +48,9 @@ class Case:
     acquisition : mapping
         What the headers say about tracer, dose, times and scanner, with the SUV factor and how it was found. Plain
         JSON values.
+    pet_files, ct_files : tuple of Path
+        DICOM files of the images in the order of the third array axis, for objects that refer to them; one file for a
+        multi-frame image, none where the images did not come as DICOM.
     """
 
     id: str
@@ -57,6 +61,8 @@ class Case:
     sources: tuple[SourceFile, ...] = ()
     warnings: tuple[str, ...] = ()
     acquisition: Mapping[str, object] = field(default_factory=dict)
+    pet_files: tuple[Path, ...] = ()
+    ct_files: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.id:

@@ -87,6 +87,17 @@ def test_ct_beside_the_pet_and_other_objects_passed_over(tmp_path, pet_series, c
     assert [source.role for source in case.sources] == ["pet", "ct"]
 
 
+def test_the_files_stand_in_the_order_of_the_slices(tmp_path, pet_series, ct_series):
+    from pydicom import dcmread
+
+    pet_series(tmp_path / "PT", positions=[(10, 20, 30 + 5.0 * z) for z in (2, 0, 3, 1)])
+    ct_series(tmp_path / "CT")
+    case = uptake.read(tmp_path)
+    for volume, files in ((case.pet, case.pet_files), (case.ct, case.ct_files)):
+        heights = [dcmread(file, stop_before_pixels=True).ImagePositionPatient[2] for file in files]
+        assert heights == [volume.world_of(np.array([0, 0, k]))[2] for k in range(4)]
+
+
 def test_hashes_belong_to_the_contents(tmp_path, pet_series):
     one = read_dicom(pet_series(tmp_path / "one")).sources
     shutil.copytree(tmp_path / "one", tmp_path / "two" / "nested")

@@ -19,13 +19,15 @@ from uptake.io.write import sha256_of_files
 
 @dataclass(frozen=True, eq=False)
 class DicomStudy:
-    """PET (SUV) and CT (HU) of one study as `Case` wants them."""
+    """PET (SUV) and CT (HU) of one study as `Case` wants them; the files in the order of the third array axis."""
 
     pet: Volume
     ct: Volume | None
     sources: tuple[SourceFile, ...]
     warnings: tuple[str, ...]
     acquisition: dict[str, object]
+    pet_files: tuple[Path, ...] = ()
+    ct_files: tuple[Path, ...] = ()
 
 
 @quiet_headers()
@@ -56,6 +58,7 @@ def read_dicom(folder: Path, *, with_ct: bool = True) -> DicomStudy:
     warnings = [*notes, *stack_notes, *suv_notes, *_incomplete(headers[0], len(headers), name)]
     sources = [SourceFile("pet", str(folder), sha256_of_files(chosen.files))]
     ct = None
+    ct_files: tuple[Path, ...] = ()
     if with_ct:
         beside, ct_notes = choose_ct(folder, series, chosen)
         warnings += ct_notes
@@ -65,7 +68,12 @@ def read_dicom(folder: Path, *, with_ct: bool = True) -> DicomStudy:
             warnings += stack_notes
             _require_hu_type(ct_headers[0], ct_name)
             sources.append(SourceFile("ct", str(folder), sha256_of_files(beside.files)))
-    return DicomStudy(pet, ct, tuple(sources), tuple(warnings), acquisition)
+            ct_files = _files_of(ct_headers)
+    return DicomStudy(pet, ct, tuple(sources), tuple(warnings), acquisition, _files_of(headers), ct_files)
+
+
+def _files_of(headers: list[Any]) -> tuple[Path, ...]:
+    return tuple(Path(header.filename) for header in headers)
 
 
 def _incomplete(header: Any, slices: int, name: str) -> tuple[str, ...]:

@@ -112,12 +112,15 @@ def read_case(files: CaseFiles, *, assume_suv: bool = False, labels: bool | Sequ
     sources: list[SourceFile] = []
     warnings: list[str] = []
     acquisition: dict[str, object] = {}
+    pet_files: tuple[Path, ...] = ()
+    ct_files: tuple[Path, ...] = ()
     ct = None
     if files.dicom is not None:
         from uptake.io.dicom import read_dicom
 
         study = read_dicom(files.dicom, with_ct=files.ct is None)
         pet, ct, acquisition, pet_name = study.pet, study.ct, study.acquisition, str(files.dicom)
+        pet_files, ct_files = study.pet_files, study.ct_files
         sources += study.sources
         warnings += study.warnings
     elif files.pet is not None:
@@ -151,6 +154,8 @@ def read_case(files: CaseFiles, *, assume_suv: bool = False, labels: bool | Sequ
         sources=tuple(sources),
         warnings=tuple(warnings),
         acquisition=acquisition,
+        pet_files=pet_files,
+        ct_files=ct_files,
     )
 
 
