@@ -92,3 +92,11 @@ def test_values_in_other_units_are_refused():
         suv_conversion(replace(RECORD, patient_weight_kg=70000.0))
     with pytest.raises(UnitError, match="expected seconds"):
         suv_conversion(replace(RECORD, half_life_s=1.83))
+
+
+def test_factors_per_slice_are_applied_along_the_third_axis():
+    found = replace(suv_conversion(RECORD), factor=2.0, slice_factors=(1.0, 2.0, 3.0))
+    np.testing.assert_array_equal(found.applied_to(np.ones((2, 2, 3)))[1, 0], [1.0, 2.0, 3.0])
+    with pytest.raises(UnitError, match="3 SUV factors were found for 4 slices"):
+        found.applied_to(np.ones((2, 2, 4)))
+    np.testing.assert_array_equal(replace(found, slice_factors=None).applied_to(np.ones((1, 1, 2))), [[[2.0, 2.0]]])

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from uptake.cases import SourceFile
 from uptake.core.errors import UnitError
 from uptake.geometry.volume import Volume
@@ -15,6 +13,7 @@ from uptake.io.dicom_series import choose_ct, choose_pet, quiet_headers, scan
 from uptake.io.dicom_stack import read_stack
 from uptake.io.dicom_suv import suv_of_headers
 from uptake.io.write import sha256_of_files
+from uptake.physics.suv import SuppliedValues
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,17 +30,19 @@ class DicomStudy:
 
 
 @quiet_headers()
-def read_dicom(folder: Path, *, with_ct: bool = True) -> DicomStudy:
+def read_dicom(folder: Path, *, with_ct: bool = True, supplied: SuppliedValues | None = None) -> DicomStudy:
     """Return the PET of a DICOM study as SUV and its CT, whatever the nesting below `folder`.
 
-    PET with Units (0054,1001) BQML and Decay Correction (0054,1102) START is converted by body weight; every other rule
-    is refused by its name. RTSTRUCT and other modalities are passed over.
+    PET is converted to SUV by body weight (`physics.suv`); what has no rule is refused by its name. RTSTRUCT and other
+    modalities are passed over.
 
     Parameters
     ----------
     folder : Path
     with_ct : bool
         Whether to look for a CT.
+    supplied : SuppliedValues or None
+        Weight, dose, times and the like, for a header that lacks them.
 
     Raises
     ------
@@ -52,9 +53,9 @@ def read_dicom(folder: Path, *, with_ct: bool = True) -> DicomStudy:
     series = scan(folder)
     chosen, notes = choose_pet(folder, series)
     name = f"{folder}: {chosen.label}"
-    activity_bqml, headers, stack_notes = read_stack(chosen, name=name)
-    conversion, acquisition, suv_notes = suv_of_headers(headers, name)
-    pet = activity_bqml.with_array((activity_bqml.array * np.float64(conversion.factor)).astype(np.float32))
+    rescaled, headers, stack_notes = read_stack(chosen, name=name)
+    conversion, acquisition, suv_notes = suv_of_headers(headers, name, supplied=supplied)
+    pet = rescaled.with_array(conversion.applied_to(rescaled.array))
     warnings = [*notes, *stack_notes, *suv_notes, *_incomplete(headers[0], len(headers), name)]
     sources = [SourceFile("pet", str(folder), sha256_of_files(chosen.files))]
     ct = None

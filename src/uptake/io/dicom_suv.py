@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any
 
 from uptake.core.errors import InputError, UnitError
-from uptake.core.units import SECONDS_PER_MINUTE
+from uptake.core.units import BQ_PER_MBQ, SECONDS_PER_MINUTE
 from uptake.io.dicom_series import quiet_headers, values_of
 from uptake.io.dicom_time import datetime_of, time_of
 from uptake.physics.radionuclides import radionuclide_of_code, radionuclide_of_half_life, require_half_life
-from uptake.physics.suv import SuvConversion, SuvRecord, require_supported_rule, suv_conversion
+from uptake.physics.suv import SuppliedValues, SuvConversion, SuvRecord, require_supported_rule, suv_conversion
 from uptake.physics.timing import AcquisitionTimes, injection_time, reference_time
 
 _SERIES_ATTRIBUTES = (
@@ -30,7 +30,9 @@ _ONE_PER_SERIES = ("Units", "DecayCorrection", "PatientWeight", "SUVType")
 """Have to agree over all slices."""
 
 
-def suv_of_headers(headers: list[Any], name: str) -> tuple[SuvConversion, dict[str, object], tuple[str, ...]]:
+def suv_of_headers(
+    headers: list[Any], name: str, *, supplied: SuppliedValues | None = None
+) -> tuple[SuvConversion, dict[str, object], tuple[str, ...]]:
     """Return the conversion to SUV, the record for `Case.acquisition`, and warnings.
 
     Parameters
@@ -39,6 +41,8 @@ def suv_of_headers(headers: list[Any], name: str) -> tuple[SuvConversion, dict[s
         All slices of one PET series.
     name : str
         How errors name the series.
+    supplied : SuppliedValues or None
+        Values that the caller gives where the header lacks them.
 
     Raises
     ------
@@ -53,13 +57,15 @@ def suv_of_headers(headers: list[Any], name: str) -> tuple[SuvConversion, dict[s
     """
     try:
         with quiet_headers():
-            return _suv_of_headers(headers, name)
+            return _suv_of_headers(headers, name, supplied or SuppliedValues())
     except InputError as error:
         # The physics does not know the series; it is named here, once.
         raise type(error)(f"{name}: {error}") from error
 
 
-def _suv_of_headers(headers: list[Any], name: str) -> tuple[SuvConversion, dict[str, object], tuple[str, ...]]:
+def _suv_of_headers(
+    headers: list[Any], name: str, supplied: SuppliedValues
+) -> tuple[SuvConversion, dict[str, object], tuple[str, ...]]:
     for keyword in _ONE_PER_SERIES:
         values = {_text(header, keyword) for header in headers}
         if len(values) > 1:
@@ -76,7 +82,7 @@ def _suv_of_headers(headers: list[Any], name: str) -> tuple[SuvConversion, dict[
                 f"Series Type (0054,1000) is {word}: not supported yet. Give a static or whole-body series."
             )
     tracer, nuclide = _tracer(first)
-    half_life_s = _number(tracer, "RadionuclideHalfLife")
+    half_life_s = _number(tracer, "RadionuclideHalfLife") or supplied.half_life_s
     if half_life_s is not None:
         require_half_life(half_life_s, nuclide)
         nuclide = nuclide or radionuclide_of_half_life(half_life_s)
@@ -84,8 +90,9 @@ def _suv_of_headers(headers: list[Any], name: str) -> tuple[SuvConversion, dict[
         units=units,
         decay_correction=correction,
         suv_type=suv_type,
-        patient_weight_kg=_number(first, "PatientWeight"),
-        injected_dose_bq=_number(tracer, "RadionuclideTotalDose"),
+        patient_weight_kg=_number(first, "PatientWeight") or supplied.weight_kg,
+        injected_dose_bq=_number(tracer, "RadionuclideTotalDose")
+        or (supplied.dose_mbq and supplied.dose_mbq * BQ_PER_MBQ),
         half_life_s=half_life_s,
         injection=None,
         reference=None,
@@ -97,7 +104,7 @@ def _suv_of_headers(headers: list[Any], name: str) -> tuple[SuvConversion, dict[
         injection, injection_notes = injection_time(
             reference=reference.moment,
             half_life_s=half_life_s,
-            date_and_time=_injection_date_and_time(tracer, first, notes),
+            date_and_time=_injection_date_and_time(tracer, first, notes) or supplied.injection,
             time_only=time_of(_text(tracer, "RadiopharmaceuticalStartTime")),
         )
         notes += [*reference.warnings, *injection_notes]

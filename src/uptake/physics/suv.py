@@ -6,7 +6,10 @@ import math
 from dataclasses import dataclass
 from datetime import datetime
 
+import numpy as np
+
 from uptake.core.errors import MissingAttributeError, UnitError
+from uptake.core.types import Image
 from uptake.core.units import BQ_PER_MBQ, GRAMS_PER_KG
 from uptake.physics.decay import decay_factor
 from uptake.physics.radionuclides import require_half_life
@@ -57,13 +60,46 @@ class SuvRecord:
 
 
 @dataclass(frozen=True)
+class SuppliedValues:
+    """What the caller knows and the header may lack. None: not supplied.
+
+    Attributes
+    ----------
+    weight_kg, height_m : float or None
+    sex : str or None
+        "M", "F" or "O".
+    dose_mbq : float or None
+        Injected activity at the injection.
+    half_life_s : float or None
+    injection, reference : datetime or None
+        Naive, in the local time of the scanner. `reference` is the moment the image is decay corrected to.
+    replace_header : bool
+        Whether a supplied value wins over one in the header that says something else. By default the header wins, and
+        the difference is a warning.
+    """
+
+    weight_kg: float | None = None
+    height_m: float | None = None
+    sex: str | None = None
+    dose_mbq: float | None = None
+    half_life_s: float | None = None
+    injection: datetime | None = None
+    reference: datetime | None = None
+    replace_header: bool = False
+
+
+@dataclass(frozen=True)
 class SuvConversion:
-    """How stored values become SUV.
+    """How rescaled stored values become SUV normalised to body weight.
 
     Attributes
     ----------
     factor : float
-        g/Bq: SUV (body weight) = factor * activity concentration in Bq/mL.
+        SUV = factor * (slope * stored + intercept). In g/Bq where the rescaled values are Bq/mL. Where slices differ,
+        that of the middle slice.
+    slice_factors : tuple of float or None
+        One factor per slice, in the order of the headers (the third array axis), where they differ: images without
+        decay correction, scale factors that change from slice to slice. None: `factor` holds for all.
     rule : str
         Name of the rule, "BQML/START".
     uptake_time_s : float
@@ -79,6 +115,27 @@ class SuvConversion:
     injected_dose_bq: float
     dose_at_reference_bq: float
     warnings: tuple[str, ...] = ()
+    slice_factors: tuple[float, ...] | None = None
+
+    def applied_to(self, rescaled: Image) -> Image:
+        """Return SUV, float32.
+
+        Parameters
+        ----------
+        rescaled : array (i, j, k)
+            slope * stored + intercept; k counts the slices in the order of the headers.
+
+        Raises
+        ------
+        UnitError
+            If there are factors for another number of slices.
+        """
+        if self.slice_factors is None:
+            return (rescaled * np.float64(self.factor)).astype(np.float32)
+        factors = np.asarray(self.slice_factors, dtype=np.float64)
+        if rescaled.shape[2] != factors.size:
+            raise UnitError(f"{factors.size} SUV factors were found for {rescaled.shape[2]} slices.")
+        return (rescaled * factors).astype(np.float32)
 
 
 def require_supported_rule(units: str, decay_correction: str, *, suv_type: str = "") -> None:
