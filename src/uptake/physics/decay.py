@@ -76,6 +76,59 @@ def mean_count_rate_time_s(frame_duration_s: float, half_life_s: float) -> float
     return math.log(exponent / -math.expm1(-exponent)) * half_life_s / math.log(2.0)
 
 
+def decay_within_frame(frame_duration_s: float, half_life_s: float) -> float:
+    """Return activity at the start of a frame over its mean during the frame.
+
+    Parameters
+    ----------
+    frame_duration_s : float
+        Actual Frame Duration (0018,1242), but in s; >= 0.
+    half_life_s : float
+        s, > 0.
+
+    Returns
+    -------
+    float
+        Dimensionless, >= 1: λT / (1 - exp(-λT)); 1 for a frame without duration.
+
+    Raises
+    ------
+    UnitError
+        If an argument is outside its range.
+    """
+    return 1.0 / decay_factor(mean_count_rate_time_s(frame_duration_s, half_life_s), half_life_s)
+
+
+def elapsed_of_decay_factor(applied: float, frame_duration_s: float, half_life_s: float) -> float:
+    """Return how long after the decay-correction reference a frame began, read from the factor applied to it.
+
+    Parameters
+    ----------
+    applied : float
+        Decay Factor (0054,1321), > 0: (λT / (1 - exp(-λT))) * exp(λ * elapsed).
+    frame_duration_s, half_life_s : float
+        s.
+
+    Returns
+    -------
+    float
+        Start of the frame minus reference, s: ln(applied) / λ - T_ave.
+
+    Raises
+    ------
+    UnitError
+        If an argument is outside its range.
+
+    References
+    ----------
+    DICOM PS3.3 C.8.9.4, Decay Factor (0054,1321); solved for the time.
+    """
+    if not (math.isfinite(applied) and applied > 0):
+        raise UnitError(f"Decay Factor (0054,1321) must be finite and positive, came {applied!r}.")
+    average_s = mean_count_rate_time_s(frame_duration_s, half_life_s)
+    return math.log2(applied) * half_life_s - average_s
+
+
 def _require_half_life(half_life_s: float) -> None:
     if not (math.isfinite(half_life_s) and half_life_s > 0):
         raise UnitError(f"a half-life must be finite and positive, came {half_life_s!r} s.")
