@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 import uptake
+from uptake.evaluation.comparison import compare_paired
 from uptake.evaluation.overlap import dice
-from uptake.evaluation.statistics import compare_paired, summarise
+from uptake.evaluation.statistics import summarise
 from uptake.io.image import read_labels
 from uptake.io.write import write_csv, write_text
 
@@ -55,7 +56,7 @@ def main() -> None:
     methods = [key for key in rows[0] if key not in ("case", "fold")]
     if all(math.isnan(row["nnunet"]) for row in rows):
         methods.remove("nnunet")
-    found = summarise(rows, metrics=methods)
+    found = summarise(rows, metrics=methods, interval="percentile")
     lines = [
         f"{len(rows)} patients, five folds by patient, whole crops; Dice, 95 % percentile bootstrap over patients.",
         "",
@@ -66,7 +67,7 @@ def main() -> None:
         one = found[method]
         line = f"| {method} | {one.n} | {one.mean:.4f} | {one.low:.4f} to {one.high:.4f} | {one.median:.4f} "
         if method != "uptake":
-            pair = compare_paired([row["uptake"] for row in rows], [row[method] for row in rows])
+            pair = compare_paired([row["uptake"] for row in rows], [row[method] for row in rows], interval="percentile")
             line += f"| {pair.difference:+.4f} | {pair.low:+.4f} to {pair.high:+.4f} | {pair.p:.2g} |"
         else:
             line += "| | | |"

@@ -1,21 +1,20 @@
-"""From scores per scan to statements: means with patient-level bootstrap intervals, and paired comparisons."""
+"""From scores per scan to statements about a cohort: means with intervals, for all patients and for subgroups."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from uptake.core.errors import InputError, UsageError
+from uptake.core.errors import InputError
+from uptake.evaluation.catalogue import metric_of
+from uptake.evaluation.intervals import CONFIDENCE, DRAWS, INTERVAL, IntervalMethod, mean_interval
 
-DRAWS = 10_000
-CONFIDENCE = 0.95
-DRAWN_AT_ONCE = 2_000_000
-"""Indices held in memory at a time while bootstrapping."""
+NOT_STATED = "not stated"
+"""Level of the scans whose field is empty."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +27,15 @@ class Summary:
     mean, median : float
         Over the scans where the score is defined; NaN if there is none.
     low, high : float
-        Percentile bootstrap interval of the mean, patients drawn with replacement; NaN below two patients.
+        Bootstrap interval of the mean, patients drawn with replacement; NaN below two patients.
     confidence : float
+    interval : str
+        Which bootstrap interval; see `intervals.IntervalMethod`.
     n : int
         Scans where the score is defined.
     undefined : int
-        Scans where it is not (NaN), e.g. Dice of lesion-free scans. They are counted, never dropped in silence.
+        Scans where it is not (NaN or infinite), e.g. Dice of lesion-free scans. They are counted, never dropped in
+        silence.
     patients : int
         Patients with at least one defined score.
     """
@@ -44,40 +46,26 @@ class Summary:
     low: float
     high: float
     confidence: float
+    interval: str
     n: int
     undefined: int
     patients: int
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """A paired comparison of two methods on the same scans.
+class Subgroup:
+    """One score over a part of a cohort.
 
     Attributes
     ----------
-    mean_a, mean_b : float
-        Over the scans where both are defined.
-    difference : float
-        Mean over patients of a - b; positive: a is larger.
-    low, high : float
-        Percentile bootstrap interval of the difference, patients drawn with replacement.
-    confidence : float
-    p : float
-        Wilcoxon signed-rank test of the patients' differences, two-sided; 1 if all are zero.
-    n, undefined, patients : int
-        Scans compared, scans left out because one of the two scores is NaN, patients.
+    column, level : str
+        What the cohort was divided by, e.g. "tracer", and the part, e.g. "FDG".
+    summary : Summary
     """
 
-    mean_a: float
-    mean_b: float
-    difference: float
-    low: float
-    high: float
-    confidence: float
-    p: float
-    n: int
-    undefined: int
-    patients: int
+    column: str
+    level: str
+    summary: Summary
 
 
 def summarise(
@@ -85,6 +73,7 @@ def summarise(
     *,
     metrics: Iterable[str] | None = None,
     patient: str | None = None,
+    interval: IntervalMethod = INTERVAL,
     draws: int = DRAWS,
     confidence: float = CONFIDENCE,
     seed: int = 0,
@@ -100,8 +89,9 @@ def summarise(
     patient : str or None
         Column that says whose scan it is. Scans of one patient are drawn together, for they are not independent.
         None: every row is another patient.
-    draws, confidence, seed
-        Of the percentile bootstrap. The same rows and seed give the same interval.
+    interval, draws, confidence, seed
+        See `intervals.mean_interval`. The same rows and seed give the same interval; it is cut at the range that
+        `catalogue` gives for the score.
 
     Raises
     ------
@@ -111,146 +101,129 @@ def summarise(
     if not rows:
         return {}
     names = [k for k, v in rows[0].items() if isinstance(v, float)] if metrics is None else list(metrics)
-    groups = _group_numbers([row.get(patient) for row in rows] if patient else list(range(len(rows))), patient)
+    groups = group_numbers([row.get(patient) for row in rows] if patient else list(range(len(rows))), patient)
     result = {}
     for name in names:
-        values = _column(rows, name)
+        values = column(rows, name)
         defined = np.isfinite(values)
         kept, owners = values[defined], groups[defined]
-        low, high = bootstrap_mean(kept, owners, draws=draws, confidence=confidence, seed=seed)
+        found = mean_interval(
+            kept,
+            owners,
+            method=interval,
+            draws=draws,
+            confidence=confidence,
+            seed=seed,
+            bounds=metric_of(name).bounds,
+        )
         result[name] = Summary(
             metric=name,
             mean=float(kept.mean()) if kept.size else math.nan,
             median=float(np.median(kept)) if kept.size else math.nan,
-            low=low,
-            high=high,
+            low=found.low,
+            high=found.high,
             confidence=confidence,
+            interval=interval,
             n=int(kept.size),
             undefined=int((~defined).sum()),
-            patients=len(np.unique(owners)),
+            patients=found.patients,
         )
     return result
 
 
-def compare_paired(
-    a: Sequence[float] | npt.NDArray[np.floating[Any]],
-    b: Sequence[float] | npt.NDArray[np.floating[Any]],
+def by_subgroup(
+    rows: Sequence[Mapping[str, object]],
+    columns: Iterable[str],
     *,
-    patients: Sequence[Hashable] | None = None,
+    metrics: Iterable[str],
+    patient: str | None = None,
+    interval: IntervalMethod = INTERVAL,
     draws: int = DRAWS,
     confidence: float = CONFIDENCE,
     seed: int = 0,
-) -> Comparison:
-    """Return the mean difference a - b of two methods on the same scans, its interval and a Wilcoxon p-value.
+) -> tuple[Subgroup, ...]:
+    """Return every score within every level of every column: per tracer, site, scanner, dose, ...
 
-    Parameters
-    ----------
-    a, b : sequences of float, same length
-        Scores of the two methods, scan by scan. A pair with a NaN is left out and counted.
-    patients : sequence or None
-        Whose scan each is; differences of one patient are averaged first. None: every scan is another patient.
-    draws, confidence, seed
-        Of the percentile bootstrap over patients.
+    Rows in which a column is missing or empty form a level of their own, "not stated": the parts add up to the whole.
+    Levels are sorted, numbers by size. Parameters are those of `summarise`.
 
     Raises
     ------
-    UsageError
-        If the lengths differ or no pair is left.
-
-    References
-    ----------
-    Wilcoxon F, Biometrics Bulletin 1:80 (1945), as in `scipy.stats.wilcoxon`.
+    InputError
+        As `summarise`.
     """
-    first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if first.shape != second.shape or first.ndim != 1:
-        raise UsageError(f"a paired comparison needs two lists of one length, came {first.shape} and {second.shape}.")
-    if patients is not None and len(patients) != len(first):
-        raise UsageError(f"{len(patients)} patients were named for {len(first)} pairs.")
-    defined = np.isfinite(first) & np.isfinite(second)
-    if not defined.any():
-        raise UsageError("there is no scan on which both methods have a score.")
-    groups = _group_numbers(list(range(len(first))) if patients is None else list(patients), None)[defined]
-    _, owners = np.unique(groups, return_inverse=True)
-    differences = np.bincount(owners, (first - second)[defined]) / np.bincount(owners)
-    low, high = bootstrap_mean(differences, np.arange(len(differences)), draws=draws, confidence=confidence, seed=seed)
-    return Comparison(
-        mean_a=float(first[defined].mean()),
-        mean_b=float(second[defined].mean()),
-        difference=float(differences.mean()),
-        low=low,
-        high=high,
-        confidence=confidence,
-        p=_wilcoxon(differences),
-        n=int(defined.sum()),
-        undefined=int((~defined).sum()),
-        patients=len(differences),
-    )
+    wanted = list(metrics)
+    found = []
+    for name in columns:
+        levels: dict[str, list[Mapping[str, object]]] = {}
+        for row in rows:
+            value = row.get(name)
+            levels.setdefault(NOT_STATED if value is None or value == "" else str(value), []).append(row)
+        for level in sorted(levels, key=_by_size):
+            summaries = summarise(
+                levels[level],
+                metrics=wanted,
+                patient=patient,
+                interval=interval,
+                draws=draws,
+                confidence=confidence,
+                seed=seed,
+            )
+            found += [Subgroup(name, level, summary) for summary in summaries.values()]
+    return tuple(found)
 
 
-def bootstrap_mean(
-    values: npt.NDArray[np.float64],
-    groups: npt.NDArray[np.int64],
-    *,
-    draws: int = DRAWS,
-    confidence: float = CONFIDENCE,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of the mean of `values` (n,) with whole groups drawn with replacement.
+def volume_level(reference_ml: float, bounds_ml: Sequence[float]) -> str:
+    """Return which class of lesion volume a reference falls into: "none", "to 10 mL", "10 to 100 mL", "above 100 mL".
 
     Parameters
     ----------
-    values : array (n,)
-        Finite.
-    groups : array (n,) int
-        Whose value each is. The statistic is the mean over all values of the drawn groups.
-
-    Returns
-    -------
-    low, high : float
-        NaN with fewer than two groups: one patient says nothing about others.
-
-    References
-    ----------
-    Efron B, Tibshirani RJ, An Introduction to the Bootstrap (1993), section 13.3, percentile interval.
+    reference_ml : float
+        Lesion volume of the reference, mL.
+    bounds_ml : sequence of float
+        Upper ends of the classes but the last, increasing; a volume on a bound belongs below it.
     """
-    if draws < 1 or not 0 < confidence < 1:
-        raise UsageError(f"draws >= 1 and 0 < confidence < 1 are needed, came {draws} and {confidence}.")
-    _, owners = np.unique(groups, return_inverse=True)
-    if values.size == 0 or owners.max() < 1:
-        return math.nan, math.nan
-    sizes = np.bincount(owners).astype(np.float64)
-    sums = np.bincount(owners, values)
-    count = len(sizes)
-    rng = np.random.default_rng(seed)
-    means = np.empty(draws)
-    step = max(1, DRAWN_AT_ONCE // count)
-    for first in range(0, draws, step):
-        chosen = rng.integers(0, count, (min(step, draws - first), count))
-        means[first : first + len(chosen)] = sums[chosen].sum(axis=1) / sizes[chosen].sum(axis=1)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return float(low), float(high)
+    if not reference_ml > 0:
+        return "none"
+    place = int(np.searchsorted(np.asarray(bounds_ml, dtype=np.float64), reference_ml, side="left"))
+    if place == len(bounds_ml):
+        return f"above {bounds_ml[-1]:g} mL" if bounds_ml else "any"
+    return f"{bounds_ml[place - 1]:g} to {bounds_ml[place]:g} mL" if place else f"to {bounds_ml[0]:g} mL"
 
 
-def _wilcoxon(differences: npt.NDArray[np.float64]) -> float:
-    # Wilcoxon's own treatment of zeros: they are left out. Where nothing is left there is no evidence of a difference.
-    differences = differences[differences != 0]
-    if not differences.size:
-        return 1.0
-    from scipy import stats
+def group_numbers(keys: Sequence[object], name: str | None) -> npt.NDArray[np.int64]:
+    """Return a number for each distinct key, in order of appearance, (n,).
 
-    return float(stats.wilcoxon(differences).pvalue)
-
-
-def _group_numbers(keys: Sequence[object], column: str | None) -> npt.NDArray[np.int64]:
+    Raises
+    ------
+    InputError
+        If a key is missing.
+    """
     if any(key is None for key in keys):
-        raise InputError(f"the column {column!r}, which names the patient, is missing in some rows.")
+        raise InputError(f"the column {name!r}, which names the patient, is missing in some rows.")
     numbers: dict[object, int] = {}
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 
-def _column(rows: Sequence[Mapping[str, object]], name: str) -> npt.NDArray[np.float64]:
+def column(rows: Sequence[Mapping[str, object]], name: str) -> npt.NDArray[np.float64]:
+    """Return a column of a table as float64 (n,); None and empty fields are NaN.
+
+    Raises
+    ------
+    InputError
+        If the column is missing in a row or holds no numbers.
+    """
     try:
-        return np.array([math.nan if row[name] is None else float(row[name]) for row in rows])  # type: ignore[arg-type]
+        return np.array([math.nan if row[name] in (None, "") else float(row[name]) for row in rows])  # type: ignore[arg-type]
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"the column {name!r} is missing or holds no numbers in some rows.") from error
+
+
+def _by_size(level: str) -> tuple[int, float, str]:
+    """Sort numbers by size, then words, then what is not stated."""
+    if level == NOT_STATED:
+        return 2, 0.0, level
+    try:
+        return 0, float(level), level
+    except ValueError:
+        return 1, 0.0, level
