@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any
 
 from uptake.quantification.views import SIDES, PlaneName
@@ -12,19 +11,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.text import Text
 
-PIXELS_PER_INCH = 110
 SCALE_BARS_MM = (100.0, 50.0, 20.0, 10.0)
 GREY = "#333333"
-
-
-def new_figure(size: tuple[float, float]) -> Figure:
-    """Return an empty white figure, inches, with its own canvas: no pyplot, nothing global."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, dpi=PIXELS_PER_INCH, facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def panel(figure: Figure, size: tuple[float, float], box_in: tuple[float, float, float, float]) -> Axes:
@@ -84,11 +72,3 @@ def colour_bar(figure: Figure, image: Any, axes: Axes, *, over: bool) -> None:
     bar.set_label("SUV (g/mL)", fontsize=8, color=GREY)
     bar.ax.tick_params(labelsize=8, colors=GREY, width=0.6, length=3)
     bar.outline.set_linewidth(0.6)
-
-
-def png_bytes(figure: Figure) -> bytes:
-    """Return the figure as PNG without any metadata that changes from run to run."""
-    stream = io.BytesIO()
-    # Without the Software entry, which names the release of Matplotlib.
-    figure.savefig(stream, format="png", facecolor=figure.get_facecolor(), metadata={"Software": None})
-    return stream.getvalue()

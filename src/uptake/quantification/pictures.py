@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from uptake.core.errors import GeometryError, InputError, UsageError
+from uptake.core.figures import new_figure, png_bytes
 from uptake.core.types import FloatArray, Vector3
 from uptake.geometry.components import foreground
 from uptake.geometry.grid import require_same_grid
@@ -19,9 +20,7 @@ from uptake.quantification.drawing import (
     colour_bar,
     cross,
     halo,
-    new_figure,
     panel,
-    png_bytes,
     scale_bar,
     show_part,
     side_letters,
@@ -72,7 +71,7 @@ def mip_picture(
     numbered : int
         The first so many lesions (the largest, as the table numbers them) carry their number.
     height_in : float
-        Height of the picture, inches at `PIXELS_PER_INCH`; the width follows from the patient.
+        Height of the picture, inches at `core.figures.PIXELS_PER_INCH`; the width follows from the patient.
 
     Raises
     ------
