@@ -140,7 +140,7 @@ def test_guards():
     with pytest.raises(UsageError, match="background"):
         evaluate_pair(reference, reference, labels={0: "background", 1: "lesion"})
     with pytest.raises(UsageError, match="empty references"):
-        evaluate_pair(reference, reference, empty="zero")
+        evaluate_pair(reference, reference, empty="0")
     with pytest.raises(InputError, match="cannot be compared"):
         dice(PREDICTION[1:], REFERENCE)
     with pytest.raises(InputError, match="boolean"):

@@ -1,32 +1,104 @@
-"""How well two masks agree: Dice, IoU, sensitivity, precision, volumes, and the autoPET false volumes."""
+"""How well two masks agree: Dice, IoU, sensitivity, precision and volumes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from uptake.core.errors import InputError, UsageError
 from uptake.core.types import Mask
-from uptake.geometry.components import bounding_box, connected_components, require_labels
+from uptake.evaluation.detection import AUTOPET_CONNECTIVITY, false_volumes
+from uptake.evaluation.empty import EmptyRule, ratio, require_rule, share
+from uptake.evaluation.surface import require_masks
+from uptake.geometry.components import bounding_box, require_labels
 from uptake.geometry.grid import require_same_grid
 from uptake.geometry.volume import Volume
 
-EmptyRule = Literal["nan", "one"]
-"""What a score is where the reference is empty.
+__all__ = [
+    "AUTOPET_CONNECTIVITY",
+    "Counts",
+    "EmptyRule",
+    "PairScores",
+    "dice",
+    "evaluate_pair",
+    "false_volumes",
+    "iou",
+    "overlap_scores",
+    "precision",
+    "sensitivity",
+]
 
-"nan", the official autoPET rule: Dice, IoU and the false-negative volume are NaN, whatever was predicted, so that a
-mean over scans leaves lesion-free ones out; their false-positive volume counts.
 
-"one": an empty prediction of an empty reference is right, Dice 1 and false-negative volume 0; any prediction there has
-Dice 0.
-"""
+@dataclass(frozen=True)
+class Counts:
+    """Voxels of two masks.
 
-AUTOPET_CONNECTIVITY = 18
+    Attributes
+    ----------
+    both, predicted, referred : int
+        In both masks, in the prediction, in the reference.
+    total : int
+        In the image.
+    """
+
+    both: int
+    predicted: int
+    referred: int
+    total: int
+
+    @classmethod
+    def of(cls, prediction: Mask, reference: Mask) -> Counts:
+        """Count two masks (i, j, k) bool.
+
+        Raises
+        ------
+        InputError
+            If they differ in shape or are not boolean.
+        """
+        require_masks(prediction, reference)
+        both = int(np.count_nonzero(prediction & reference))
+        return cls(both, int(np.count_nonzero(prediction)), int(np.count_nonzero(reference)), prediction.size)
+
+
+def overlap_scores(counts: Counts, *, voxel_ml: float, empty: EmptyRule = "nan") -> dict[str, float | int]:
+    """Return all scores that follow from voxel counts.
+
+    Parameters
+    ----------
+    counts : Counts
+    voxel_ml : float
+        Volume of a voxel, mL.
+    empty : {"nan", "one", "zero"}
+        See `EmptyRule`.
+
+    Returns
+    -------
+    dict
+        `dice`, `iou`, `sensitivity`, `precision` (0 to 1 or NaN); `reference_ml`, `prediction_ml`, `volume_error_ml`
+        (prediction minus reference) in mL; `volume_error_fraction` (share of the reference, NaN if that is empty);
+        `tp_voxels`, `fp_voxels`, `fn_voxels`, `tn_voxels`, the counts that nnU-Net reports.
+    """
+    reference_ml, prediction_ml = counts.referred * voxel_ml, counts.predicted * voxel_ml
+    error = prediction_ml - reference_ml
+    return {
+        "dice": _dice(counts, empty),
+        "iou": _iou(counts, empty),
+        "sensitivity": share(counts.both, counts.referred, other=counts.predicted, empty=empty),
+        "precision": share(counts.both, counts.predicted, other=counts.referred, empty=empty),
+        "reference_ml": reference_ml,
+        "prediction_ml": prediction_ml,
+        "volume_error_ml": error,
+        "volume_error_fraction": error / reference_ml if reference_ml else math.nan,
+        "tp_voxels": counts.both,
+        "fp_voxels": counts.predicted - counts.both,
+        "fn_voxels": counts.referred - counts.both,
+        "tn_voxels": counts.total - counts.predicted - counts.referred + counts.both,
+    }
 
 
 @dataclass(frozen=True)
@@ -82,17 +154,14 @@ class PairScores:
 def dice(prediction: Mask, reference: Mask, *, empty: EmptyRule = "nan") -> float:
     """Return the Dice coefficient 2·n(P∩R) / (n(P) + n(R)) of two masks (i, j, k), 0 to 1.
 
-    Empty reference: NaN by the rule "nan"; 1 (nothing predicted) or 0 by the rule "one". Empty prediction of a
-    reference that is not empty: 0.
+    Empty reference: see `EmptyRule`. Empty prediction of a reference that is not empty: 0.
     """
-    both, predicted, referred = _counts(prediction, reference)
-    return _overlap_score(2 * both, predicted + referred, predicted, referred, empty)
+    return _dice(Counts.of(prediction, reference), empty)
 
 
 def iou(prediction: Mask, reference: Mask, *, empty: EmptyRule = "nan") -> float:
     """Return intersection over union of two masks (i, j, k), 0 to 1; empty references as for `dice`."""
-    both, predicted, referred = _counts(prediction, reference)
-    return _overlap_score(both, predicted + referred - both, predicted, referred, empty)
+    return _iou(Counts.of(prediction, reference), empty)
 
 
 def sensitivity(prediction: Mask, reference: Mask, *, empty: EmptyRule = "nan") -> float:
@@ -100,8 +169,8 @@ def sensitivity(prediction: Mask, reference: Mask, *, empty: EmptyRule = "nan") 
 
     Undefined (NaN) for an empty reference, except that the rule "one" gives 1 if the prediction is empty too.
     """
-    both, predicted, referred = _counts(prediction, reference)
-    return _share(both, referred, predicted, empty)
+    counts = Counts.of(prediction, reference)
+    return share(counts.both, counts.referred, other=counts.predicted, empty=empty)
 
 
 def precision(prediction: Mask, reference: Mask, *, empty: EmptyRule = "nan") -> float:
@@ -109,54 +178,8 @@ def precision(prediction: Mask, reference: Mask, *, empty: EmptyRule = "nan") ->
 
     Undefined (NaN) for an empty prediction, except that the rule "one" gives 1 if the reference is empty too.
     """
-    both, predicted, referred = _counts(prediction, reference)
-    return _share(both, predicted, referred, empty)
-
-
-def false_volumes(
-    prediction: Mask, reference: Mask, *, voxel_ml: float, empty: EmptyRule = "nan", connectivity: int = 18
-) -> dict[str, float | int]:
-    """Return false-positive and false-negative volume, with component counts, by the autoPET definition.
-
-    Parameters
-    ----------
-    prediction, reference : arrays (i, j, k) bool
-    voxel_ml : float
-        Volume of a voxel, mL.
-    empty : {"nan", "one"}
-        Empty reference: the false-negative volume is NaN (official) or 0 ("one").
-    connectivity : int
-        18 officially.
-
-    Returns
-    -------
-    dict
-        `fp_volume_ml`, `fn_volume_ml`, `fp_components`, `fn_components`, `prediction_components`,
-        `reference_components`.
-
-    Notes
-    -----
-    A component counts as found if a single voxel of it touches the other mask. Empty prediction: no false-positive
-    volume. Empty reference: all of the prediction is false-positive volume.
-
-    References
-    ----------
-    Gatidis S et al., autoPET challenge, Nat Mach Intell 6:1396 (2024), and its published evaluation code.
-    """
-    _checked_rule(empty)
-    predicted = connected_components(prediction, connectivity=connectivity)
-    referred = connected_components(reference, connectivity=connectivity)
-    false_positive = ~predicted.touched(reference)
-    false_negative = ~referred.touched(prediction)
-    missed = float(referred.voxels[false_negative].sum()) * voxel_ml
-    return {
-        "fp_volume_ml": float(predicted.voxels[false_positive].sum()) * voxel_ml,
-        "fn_volume_ml": math.nan if referred.count == 0 and empty == "nan" else missed,
-        "fp_components": int(false_positive.sum()),
-        "fn_components": int(false_negative.sum()),
-        "prediction_components": predicted.count,
-        "reference_components": referred.count,
-    }
+    counts = Counts.of(prediction, reference)
+    return share(counts.both, counts.predicted, other=counts.referred, empty=empty)
 
 
 def evaluate_pair(
@@ -175,7 +198,7 @@ def evaluate_pair(
         Whole numbers on one grid, 0 is background.
     labels : mapping of int to str, or None
         Names of the labels to score, in this order. None: everything that is not background is one label, "lesion".
-    empty : {"nan", "one"}
+    empty : {"nan", "one", "zero"}
         See `EmptyRule`; stored with the scores.
     connectivity : int
         Of components, 18 by default (autoPET).
@@ -189,7 +212,7 @@ def evaluate_pair(
     UsageError
         If `labels` names the background, or the rule or the connectivity is unknown.
     """
-    _checked_rule(empty)
+    require_rule(empty)
     require_same_grid(prediction, reference, names=("the prediction", "the reference"))
     for volume, name in ((prediction, "the prediction"), (reference, "the reference")):
         require_labels(volume, name=name)
@@ -209,60 +232,24 @@ def evaluate_pair(
 def _scores(
     predicted: Mask, referred: Mask, label: str, voxel_ml: float, empty: EmptyRule, connectivity: int
 ) -> PairScores:
-    prediction_ml, reference_ml = (float(np.count_nonzero(mask)) * voxel_ml for mask in (predicted, referred))
-    volumes = false_volumes(predicted, referred, voxel_ml=voxel_ml, empty=empty, connectivity=connectivity)
-    return PairScores(
-        label=label,
-        dice=dice(predicted, referred, empty=empty),
-        iou=iou(predicted, referred, empty=empty),
-        sensitivity=sensitivity(predicted, referred, empty=empty),
-        precision=precision(predicted, referred, empty=empty),
-        reference_ml=reference_ml,
-        prediction_ml=prediction_ml,
-        volume_error_ml=prediction_ml - reference_ml,
-        volume_error_fraction=(prediction_ml - reference_ml) / reference_ml if reference_ml else math.nan,
-        fp_volume_ml=float(volumes["fp_volume_ml"]),
-        fn_volume_ml=float(volumes["fn_volume_ml"]),
-        fp_components=int(volumes["fp_components"]),
-        fn_components=int(volumes["fn_components"]),
-        reference_components=int(volumes["reference_components"]),
-        prediction_components=int(volumes["prediction_components"]),
-        connectivity=connectivity,
-        empty=empty,
-    )
+    scores = overlap_scores(Counts.of(predicted, referred), voxel_ml=voxel_ml, empty=empty)
+    scores |= false_volumes(predicted, referred, voxel_ml=voxel_ml, empty=empty, connectivity=connectivity)
+    named: dict[str, Any] = {name: value for name, value in scores.items() if not name.endswith("_voxels")}
+    return PairScores(label=label, connectivity=connectivity, empty=empty, **named)
+
+
+def _dice(counts: Counts, empty: EmptyRule) -> float:
+    sizes = counts.predicted + counts.referred
+    return ratio(2 * counts.both, sizes, prediction=counts.predicted, reference=counts.referred, empty=empty)
+
+
+def _iou(counts: Counts, empty: EmptyRule) -> float:
+    union = counts.predicted + counts.referred - counts.both
+    return ratio(counts.both, union, prediction=counts.predicted, reference=counts.referred, empty=empty)
 
 
 def _selected(array: npt.NDArray[Any], value: int | None) -> Mask:
     return np.asarray(array != 0 if value is None else array == value)
-
-
-def _counts(prediction: Mask, reference: Mask) -> tuple[int, int, int]:
-    """Return the number of voxels in both masks, in the prediction and in the reference."""
-    if prediction.shape != reference.shape:
-        raise InputError(f"masks of shape {prediction.shape} and {reference.shape} cannot be compared.")
-    if prediction.dtype != bool or reference.dtype != bool:
-        raise InputError(f"masks are boolean arrays, came {prediction.dtype} and {reference.dtype}.")
-    both = int(np.count_nonzero(prediction & reference))
-    return both, int(np.count_nonzero(prediction)), int(np.count_nonzero(reference))
-
-
-def _overlap_score(above: int, below: int, predicted: int, referred: int, empty: EmptyRule) -> float:
-    _checked_rule(empty)
-    if referred == 0:
-        return math.nan if empty == "nan" else float(predicted == 0)
-    return above / below
-
-
-def _share(part: int, whole: int, other: int, empty: EmptyRule) -> float:
-    _checked_rule(empty)
-    if whole == 0:
-        return 1.0 if empty == "one" and other == 0 else math.nan
-    return part / whole
-
-
-def _checked_rule(empty: str) -> None:
-    if empty not in get_args(EmptyRule):
-        raise UsageError(f"the rule for empty references is 'nan' (official autoPET) or 'one', came {empty!r}.")
 
 
 def _check_table(labels: Mapping[int, str], prediction: Volume, reference: Volume) -> None:

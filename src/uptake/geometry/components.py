@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from uptake.core.errors import InputError, UsageError
-from uptake.core.types import Mask
+from uptake.core.types import Image, Mask
 from uptake.geometry.volume import Volume
 
 CONNECTIVITIES = (6, 18, 26)
@@ -75,7 +75,11 @@ def require_labels(volume: Volume, *, name: str = "mask") -> None:
     InputError
         Naming the first kind of value that is no label.
     """
-    array = volume.array
+    require_label_array(volume.array, name=name)
+
+
+def require_label_array(array: Image, *, name: str = "mask") -> None:
+    """Check what `require_labels` checks, for an array."""
     if array.dtype.kind in "bu":
         return
     if array.dtype.kind not in "if":
