@@ -1,0 +1,88 @@
+"""Every code is one that somebody else has published under that name."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+
+from uptake.io.terminology import ABNORMALITY, BOTH, LEFT, RIGHT, UNKNOWN, meaning_of, meanings
+from uptake.simulation.labels import ORGAN_IDS, ORGAN_NAMES
+
+TOTAL = [name for number, name in ORGAN_NAMES.items() if number <= 117]
+
+
+@pytest.fixture(scope="module")
+def standard() -> dict[str, set[str]]:
+    """SNOMED CT code -> its names in the context groups of DICOM PS3.16."""
+    pydicom = pytest.importorskip("pydicom.sr._concepts_dict")
+    found: dict[str, set[str]] = {}
+    for entries in pydicom.concepts["SCT"].values():
+        for code, (name, _) in entries.items():
+            found.setdefault(code, set()).add(name.lower())
+    return found
+
+
+def test_every_class_of_totalsegmentator_has_codes():
+    assert len(TOTAL) == 117
+    assert [name for name in TOTAL if meaning_of(name).origin == "general"] == []
+
+
+def test_codes_and_names_said_to_be_in_dicom_are(standard):
+    for name, meaning in meanings().items():
+        for code in (meaning.category, meaning.type, meaning.laterality, meaning.region, meaning.region_laterality):
+            if code is None or (code is meaning.type and meaning.origin != "DICOM"):
+                continue
+            assert code.scheme == "SCT"
+            assert code.meaning.lower() in standard[code.value], f"{name}: {code}"
+    assert meaning_of("lesion").type.meaning.lower() in standard[meaning_of("lesion").type.value]
+
+
+def test_codes_said_to_be_elsewhere_are_not_in_dicom(standard):
+    others = [meaning for meaning in meanings().values() if meaning.origin != "DICOM"]
+    assert others
+    assert not [meaning for meaning in others if meaning.type.value in standard]
+
+
+def test_no_two_classes_share_type_and_side():
+    keys = Counter(
+        (m.type, m.laterality, m.region, m.region_laterality)
+        for m in map(meaning_of, ORGAN_IDS)
+        if m.origin != "general"
+    )
+    assert max(keys.values()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "side"),
+    [
+        ("kidney_left", "64033007", LEFT),
+        ("kidneys", "64033007", BOTH),
+        ("subclavian_artery_left", "36765005", LEFT),
+        ("rib_right_12", "43993008", RIGHT),
+        ("vertebrae_T10", "7610001", None),
+        ("lung_middle_lobe_right", "72481006", None),
+        ("lungs", "39607008", BOTH),
+        ("something_else", UNKNOWN.value, None),
+    ],
+)
+def test_names_and_their_codes(name, code, side):
+    assert (meaning_of(name).type.value, meaning_of(name).laterality) == (code, side)
+
+
+def test_a_cyst_is_an_abnormality_of_one_kidney():
+    cyst = meaning_of("kidney_cyst_right")
+    assert (cyst.category, cyst.laterality, cyst.region_laterality) == (ABNORMALITY, None, RIGHT)
+
+
+def test_lesions_are_numbered_and_told_apart_by_colour():
+    assert meaning_of("lesion").type == meaning_of("lesion 12").type == meaning_of("Lesions").type
+    assert meaning_of("lesion 1").colour != meaning_of("lesion 2").colour
+    assert meaning_of("lesionlike").origin == "general"
+
+
+def test_neighbouring_classes_differ_in_colour():
+    colours = [meaning.colour for meaning in meanings().values()]
+    assert all(one != other for one, other in pairwise(colours))
+    assert all(0 <= value <= 255 for colour in colours for value in colour)
