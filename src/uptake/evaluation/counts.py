@@ -30,13 +30,19 @@ class LabelPair:
     Attributes
     ----------
     prediction, reference : array (i, j, k) uint8 or uint16
-        Position of each voxel's label in `values`, in the memory order of the reference.
+        Position of each voxel's label in `values`, cropped to the box of everything that is not background in either.
+        All axes are reversed where that is the order in memory, see `reversed`.
     values : array (n,) int64
         The labels, 0 (background) first.
     table : array (n, n) int64
         Voxels with label `values[row]` in the prediction and `values[column]` in the reference.
     boxes : tuple
-        Per value the box that holds it in both maps; None if it occurs in neither.
+        Per value the box, within the crop, that holds it in both maps; None if it occurs in neither.
+    size : int
+        Voxels of the whole map.
+    reversed : bool
+        Whether the axes here are (k, j, i): then voxel sizes go in that order too. NIfTI files arrive with the first
+        axis fastest, and no score changes when all axes are reversed.
     """
 
     prediction: LabelMap
@@ -44,6 +50,8 @@ class LabelPair:
     values: npt.NDArray[np.int64]
     table: npt.NDArray[np.int64]
     boxes: tuple[Box | None, ...]
+    size: int
+    reversed: bool
 
     @classmethod
     def of(cls, prediction: npt.NDArray[Any], reference: npt.NDArray[Any]) -> LabelPair:
@@ -56,25 +64,25 @@ class LabelPair:
         """
         if prediction.shape != reference.shape or prediction.ndim != 3 or prediction.size == 0:
             raise InputError(f"label maps of shape {prediction.shape} and {reference.shape} cannot be compared.")
-        largest = 0
         for array, name in ((prediction, "the prediction"), (reference, "the reference")):
             require_label_array(array, name=name)
-            largest = max(largest, int(array.max()))
+        turn = reference.flags.f_contiguous and not reference.flags.c_contiguous
+        if turn:
+            prediction, reference = prediction.T, reference.T
+        box = _occupied(prediction, reference)
+        first, second = prediction[box], reference[box]
+        largest = max(int(first.max()), int(second.max()))
         if largest > LARGEST_LABEL:
             raise InputError(f"a label map holds the value {largest}; an image or a code table is no label map.")
-        if reference.flags.f_contiguous and not reference.flags.c_contiguous:
-            # NIfTI files arrive with the first axis fastest. No score changes when all axes are reversed.
-            turned = cls.of(prediction.T, reference.T)
-            boxes = tuple(None if box is None else (box[2], box[1], box[0]) for box in turned.boxes)
-            return cls(turned.prediction.T, turned.reference.T, turned.values, turned.table, boxes)
         if largest < 256:
             values = np.arange(largest + 1, dtype=np.int64)
-            first, second = (np.ascontiguousarray(a).astype(np.uint8, copy=False) for a in (prediction, reference))
+            first, second = first.astype(np.uint8, copy=False), second.astype(np.uint8, copy=False)
         else:
-            values, first, second = _compacted(prediction, reference, largest)
+            values, first, second = _compacted(first, second, largest)
         table = _pair_counts(first, second, len(values))
+        table[0, 0] += prediction.size - first.size
         boxes = tuple(_joint(*pair) for pair in zip(_boxes(first, len(values)), _boxes(second, len(values))))
-        return cls(first, second, values, table, boxes)
+        return cls(first, second, values, table, boxes, prediction.size, turn)
 
     def present(self, *, prediction: bool) -> list[int]:
         """Return the labels other than background that occur in the prediction, or in the reference."""
@@ -87,7 +95,7 @@ class LabelPair:
             both=int(self.table[np.ix_(chosen, chosen)].sum()),
             predicted=int(self.table[chosen].sum()),
             referred=int(self.table[:, chosen].sum()),
-            total=self.prediction.size,
+            total=self.size,
         )
 
     def masks(self, chosen: npt.NDArray[np.bool_]) -> tuple[Mask, Mask]:
@@ -103,6 +111,17 @@ class LabelPair:
         if chosen[1:].all():
             return np.asarray(self.prediction[box] != 0), np.asarray(self.reference[box] != 0)
         return chosen[self.prediction[box]], chosen[self.reference[box]]
+
+
+def _occupied(prediction: npt.NDArray[Any], reference: npt.NDArray[Any]) -> Box:
+    """Return the box of all voxels that are not 0 in either map, at least one voxel; maxima are the fastest look."""
+    planes = np.maximum(prediction.max(axis=0), reference.max(axis=0))
+    layers = np.maximum(prediction.max(axis=(1, 2)), reference.max(axis=(1, 2)))
+    box = []
+    for line in (layers, planes.max(axis=1), planes.max(axis=0)):
+        there = np.flatnonzero(line)
+        box.append(slice(int(there[0]), int(there[-1]) + 1) if there.size else slice(0, 1))
+    return box[0], box[1], box[2]
 
 
 def _compacted(

@@ -193,6 +193,8 @@ def evaluate_labels(
     spacing = require_spacing(spacing_mm)
     wanted = _wanted(metrics, rules)
     pair = LabelPair.of(prediction, reference)
+    if pair.reversed:
+        spacing = (spacing[2], spacing[1], spacing[0])
     volume = voxel_ml if voxel_ml is not None else math.prod(spacing) / MM3_PER_ML
     found = []
     for name, chosen in _chosen(pair, labels):

@@ -187,7 +187,7 @@ def average_distance(distances: SurfaceDistances, *, over: Average = "symmetric"
     if distances.empty:
         return without_surface(prediction=len(forth), reference=len(back), empty=empty)
     first, second = _weights(distances)
-    above = {"to_reference": float(forth @ first), "to_prediction": float(back @ second)}
+    above = {"to_reference": float((forth * first).sum()), "to_prediction": float((back * second).sum())}
     below = {"to_reference": float(first.sum()), "to_prediction": float(second.sum())}
     if over == "symmetric":
         return sum(above.values()) / sum(below.values())
