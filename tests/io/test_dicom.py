@@ -121,10 +121,10 @@ def test_a_single_word_is_not_taken_for_letters(tmp_path, pet_series):
 def test_several_candidates_are_named_by_uid_and_count(tmp_path, pet_series, ct_series):
     pet_series(tmp_path / "a")
     ct_series(tmp_path / "soft", SeriesDescription="Secret Person")
-    ct_series(tmp_path / "lung", series="7", slices=5)
+    ct_series(tmp_path / "again", series="7")
     with pytest.raises(
         InputError,
-        match=r"2 CT series could be meant: CT series …1.2.3.2 \(4 slices\); CT series …1.2.3.7 \(5 slices\)",
+        match=r"2 CT series could be meant: CT series …1.2.3.2 \(4 slices\); CT series …1.2.3.7 \(4 slices\)",
     ) as caught:
         read_dicom(tmp_path)
     assert "Secret" not in str(caught.value)
@@ -154,8 +154,6 @@ def test_a_ct_in_the_frame_of_the_pet_is_preferred(tmp_path, pet_series, ct_seri
         ({"DecayCorrection": "NONE"}, "is NONE: not supported yet"),
         ({"SeriesType": ["DYNAMIC", "IMAGE"]}, r"\(0054,1000\) is DYNAMIC: not supported yet"),
         ({"SeriesType": ["GATED", "IMAGE"]}, "is GATED: not supported yet"),
-        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.130"}, "Enhanced PET Image Storage .*not supported yet"),
-        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.128.1"}, "Legacy Converted Enhanced PET .*not supported yet"),
         ({"tracer": {"RadionuclideHalfLife": "4062.6"}}, "says F-18"),
         ({"tracer": {"RadionuclideHalfLife": "1.83", "codes": None}}, "expected seconds"),
         ({"tracer": {"RadiopharmaceuticalStartTime": "113000", "RadionuclideHalfLife": "1223", "codes": None}},
@@ -268,7 +266,7 @@ def test_no_pet_or_a_single_slice_says_what_was_found(tmp_path, pet_series, ct_s
     with pytest.raises(InputError, match=r"no PET series of slices \(series found: 1 CT\)"):
         read_dicom(tmp_path)
     pet_series(tmp_path / "one", slices=1)
-    with pytest.raises(InputError, match=r"\(1 slices\) is too short"):
+    with pytest.raises(InputError, match=r"\(1 slice\) is too short"):
         read_dicom(tmp_path)
 
 

@@ -1,16 +1,18 @@
-"""Which files of a DICOM folder belong to the PET, and which to its CT? Headers only, no pixels."""
+"""Which series does a DICOM study hold? Headers only, no pixels; each file is looked at once."""
 
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from uptake.core.errors import FileFormatError, InputError, UnitError
+from uptake.core.errors import FileFormatError
+from uptake.io.archive import Files
+from uptake.io.dicom_multiframe import flat_headers
 
 UID_TAIL = 12
 """Characters of a UID by which messages name a series; enough to find it, and no description that may hold a name."""
@@ -19,23 +21,58 @@ PET_IMAGE = "1.2.840.10008.5.1.4.1.1.128"
 ENHANCED_PET = "1.2.840.10008.5.1.4.1.1.130"
 LEGACY_ENHANCED_PET = "1.2.840.10008.5.1.4.1.1.128.1"
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
-ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
-"""SOP Class UIDs (0008,0016), DICOM PS3.4 annex B.5."""
+ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
+LEGACY_ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.2"
+RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
+SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
+MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
+"""SOP Class UIDs (0008,0016), DICOM PS3.4 annex B.5; the last is that of a DICOMDIR, PS3.10 section 8."""
+
+PET_CLASSES = frozenset({PET_IMAGE, ENHANCED_PET, LEGACY_ENHANCED_PET})
+CT_CLASSES = frozenset({CT_IMAGE, ENHANCED_CT, LEGACY_ENHANCED_CT})
+MULTI_FRAME = frozenset({ENHANCED_PET, LEGACY_ENHANCED_PET, ENHANCED_CT, LEGACY_ENHANCED_CT})
 
 NOT_SLICES = frozenset({"LOCALIZER", "MIP", "REPROJECTION", "SCREEN SAVE", "MAXIMUM INTENSITY PROJECTION"})
 """Values of Image Type (0008,0008) and Series Type (0054,1000) of scouts and projections."""
 
-FEWEST_SLICES = 2
+DICOM_SUFFIXES = (".dcm", ".ima", ".dicom")
 
-_HEADER_TAGS = [
-    "SOPClassUID", "StudyInstanceUID", "SeriesInstanceUID", "Modality", "ImageType", "SeriesType",
-    "FrameOfReferenceUID", "CorrectedImage", "NumberOfFrames",
-]  # fmt: skip
+_LIGHT_TAGS = ("StudyInstanceUID", "Modality", "SOPClassUID")
+
+_PREFIX = b"DICM"
+_PREAMBLE = 128
+_NO_PREAMBLE = (b"\x08\x00", b"\x02\x00")
+"""First bytes of a data set that was stored without the preamble: group 0008 or 0002, little endian."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Image:
+    """One image of a series: a slice, or one frame of a multi-frame file.
+
+    Attributes
+    ----------
+    path : Path
+        Its file; it may lie in an archive (`io.archive`).
+    header : pydicom.Dataset
+        Everything before the pixels; of a frame, what holds for that frame (`dicom_multiframe`).
+    pixels_at : int
+        Byte at which the pixel element begins.
+    syntax : str
+        Transfer Syntax UID (0002,0010).
+    frame : int
+        Counted from 0.
+    """
+
+    path: Path
+    header: Any
+    pixels_at: int
+    syntax: str = ""
+    frame: int = 0
+
+
+@dataclass(frozen=True, eq=False)
 class Series:
-    """The files of one series and what chooses it.
+    """The files of one series, of one kind.
 
     Attributes
     ----------
@@ -44,25 +81,81 @@ class Series:
     modality : str
         Modality (0008,0060).
     sop_class : str
-    frame_of_reference : str or None
-    corrected : frozenset of str
-        Corrected Image (0028,0051).
-    files : tuple of Path
-        Sorted by name; slices only.
+        SOP Class UID (0008,0016).
+    images : tuple of Image
+        One per slice or frame, by path.
+    projection : bool
+        Scouts, projections and screen shots, which a scanner may put into the series of the slices.
     """
 
     uid: str
     study_uid: str
     modality: str
     sop_class: str
-    frame_of_reference: str | None
-    corrected: frozenset[str]
-    files: tuple[Path, ...]
+    images: tuple[Image, ...]
+    projection: bool = False
+
+    @property
+    def header(self) -> Any:
+        """Of the first slice."""
+        return self.images[0].header
+
+    @cached_property
+    def files(self) -> tuple[Path, ...]:
+        """By path; one file may hold many frames."""
+        return tuple(dict.fromkeys(image.path for image in self.images))
+
+    @property
+    def multi_frame(self) -> bool:
+        return self.sop_class in MULTI_FRAME
+
+    @property
+    def frame_of_reference(self) -> str | None:
+        """Frame of Reference UID (0020,0052)."""
+        return str(self.header.get("FrameOfReferenceUID", "") or "") or None
+
+    @cached_property
+    def image_type(self) -> tuple[str, ...]:
+        """Image Type (0008,0008), upper case."""
+        return tuple(str(word).upper() for word in values_of(self.header, "ImageType"))
+
+    @cached_property
+    def series_type(self) -> tuple[str, ...]:
+        """Series Type (0054,1000), upper case."""
+        return tuple(str(word).upper() for word in values_of(self.header, "SeriesType"))
+
+    @property
+    def tail(self) -> str:
+        """End of the Series Instance UID, as messages give it."""
+        return f"…{self.uid[-UID_TAIL:]}"
 
     @property
     def label(self) -> str:
         """How messages name the series: modality, tail of the UID, number of slices."""
-        return f"{self.modality} series …{self.uid[-UID_TAIL:]} ({len(self.files)} slices)"
+        unit = "frame" if self.multi_frame else "slice"
+        return f"{self.modality} series {self.tail} ({len(self.images)} {unit}{'s' if len(self.images) != 1 else ''})"
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """What a folder or archive holds.
+
+    Attributes
+    ----------
+    place : Path
+        As given.
+    series : tuple of Series
+        By UID.
+    damaged : tuple of (Path, str)
+        Files that are, or claim to be, DICOM and cannot be read, with the reason.
+    other_files : int
+        Files that are no DICOM.
+    """
+
+    place: Path
+    series: tuple[Series, ...]
+    damaged: tuple[tuple[Path, str], ...] = ()
+    other_files: int = 0
 
 
 @contextmanager
@@ -73,151 +166,72 @@ def quiet_headers() -> Iterator[None]:
         yield
 
 
-def study_uids(folder: Path) -> frozenset[str]:
-    """Return the Study Instance UIDs below a folder, from the first DICOM file of each sub-folder (light)."""
-    uids = set()
-    for place in [folder, *sorted(entry for entry in folder.rglob("*") if entry.is_dir())]:
-        for path in _files(place):
-            header = _header(path, ["StudyInstanceUID"])
-            if header is not None:
-                uids.add(str(header.get("StudyInstanceUID", "")))
-                break
-    return frozenset(uids)
+def first_headers(place: Path) -> dict[Path, Any]:
+    """Return, of the first DICOM file in each folder and archive below a place, study, modality and class (light)."""
+    found: dict[Path, Any] = {}
+    with Files() as files, quiet_headers():
+        for path in files.below(place):
+            if path.parent not in found:
+                header = _light(path, files)
+                if header is not None:
+                    found[path.parent] = header
+    return found
 
 
-def scan(folder: Path) -> list[Series]:
-    """Return the image series of slices below a folder; other files and other kinds of DICOM objects are passed over.
+def is_dicom(path: Path) -> bool:
+    """Return whether a file is a DICOM object by its first bytes."""
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(_PREAMBLE + len(_PREFIX))
+    except OSError:
+        return False
+    return start[_PREAMBLE:] == _PREFIX
+
+
+def scan(place: Path, files: Files, *, study_uid: str | None = None) -> Scan:
+    """Return every series below a folder, in an archive, or of one file.
+
+    Parameters
+    ----------
+    place : Path
+    files : Files
+        Opens them.
+    study_uid : str, optional
+        Leave other studies out.
 
     Raises
     ------
     FileFormatError
-        If there is no DICOM file at all.
+        If there is no DICOM file at all, or an archive cannot be opened.
     """
-    groups: dict[tuple[str, str, str], list[tuple[Path, Any]]] = {}
-    seen = 0
-    for path in sorted(entry for entry in folder.rglob("*") if entry.is_file() and not entry.name.startswith(".")):
-        header = _header(path, _HEADER_TAGS)
-        if header is None:
-            continue
-        seen += 1
-        words = {str(word).upper() for name in ("ImageType", "SeriesType") for word in values_of(header, name)}
-        if words & NOT_SLICES:
-            continue
-        key = (
-            str(header.get("SeriesInstanceUID", "")),
-            str(header.get("SOPClassUID", "")),
-            str(header.get("Modality", "")),
-        )
-        groups.setdefault(key, []).append((path, header))
-    if not seen:
-        raise FileFormatError(f"{folder}: holds no DICOM file.")
-    result = []
-    for (uid, sop_class, modality), members in sorted(groups.items()):
-        first = members[0][1]
-        result.append(
-            Series(
-                uid=uid,
-                study_uid=str(first.get("StudyInstanceUID", "")),
-                modality=modality,
-                sop_class=sop_class,
-                frame_of_reference=str(first.get("FrameOfReferenceUID", "")) or None,
-                corrected=frozenset(str(word) for word in values_of(first, "CorrectedImage")),
-                files=tuple(path for path, _ in members),
-            )
-        )
-    return result
-
-
-def choose_pet(folder: Path, series: list[Series]) -> tuple[Series, tuple[str, ...]]:
-    """Return the one PET series, and warnings about those passed over.
-
-    A series without attenuation correction gives way to one that has it.
-
-    Raises
-    ------
-    InputError
-        If there is no PET, or several remain.
-    UnitError
-        If the PET is an Enhanced (multi-frame) object.
-    """
-    pets = [entry for entry in series if entry.modality == "PT"]
-    slices = [entry for entry in pets if entry.sop_class == PET_IMAGE and len(entry.files) >= FEWEST_SLICES]
-    if not slices:
-        for sop_class, name in ((ENHANCED_PET, "Enhanced PET"), (LEGACY_ENHANCED_PET, "Legacy Converted Enhanced PET")):
-            if any(entry.sop_class == sop_class for entry in pets):
-                raise UnitError(
-                    f"{folder}: {name} Image Storage (multi-frame): not supported yet. Export single-frame PET slices."
-                )
-        found = Counter(entry.modality or "unknown" for entry in series)
-        inventory = ", ".join(f"{count} {modality}" for modality, count in sorted(found.items())) or "none"
-        short = f"; {pets[0].label} is too short" if pets and pets[0].sop_class == PET_IMAGE else ""
-        raise InputError(f"{folder}: no PET series of slices (series found: {inventory}{short}). Give the whole study.")
-    notes: tuple[str, ...] = ()
-    attenuated = [entry for entry in slices if "ATTN" in entry.corrected]
-    if attenuated and len(attenuated) < len(slices):
-        passed = [entry.label for entry in slices if entry not in attenuated]
-        notes = (f"{folder}: not attenuation corrected and left out: {', '.join(passed)}.",)
-        slices = attenuated
-    if len(slices) > 1:
-        raise InputError(_several(folder, "PET", slices))
-    return slices[0], notes
-
-
-def choose_ct(folder: Path, series: list[Series], pet: Series) -> tuple[Series | None, tuple[str, ...]]:
-    """Return the CT series that goes with a PET, or None, and warnings.
-
-    A CT in the PET's frame of reference is preferred over others.
-
-    Raises
-    ------
-    InputError
-        If several remain.
-    """
-    slices = [
-        entry
-        for entry in series
-        if entry.modality == "CT" and entry.sop_class == CT_IMAGE and len(entry.files) >= FEWEST_SLICES
-    ]
-    notes: list[str] = []
-    if not slices and any(entry.sop_class in ENHANCED_CT for entry in series):
-        notes.append(f"{folder}: a multi-frame Enhanced CT is not supported yet and was left out.")
-    together = [
-        entry for entry in slices if pet.frame_of_reference and entry.frame_of_reference == pet.frame_of_reference
-    ]
-    if together and len(together) < len(slices):
-        passed = [entry.label for entry in slices if entry not in together]
-        notes.append(f"{folder}: not in the PET's frame of reference and left out: {', '.join(passed)}.")
-        slices = together
-    if len(slices) > 1:
-        raise InputError(_several(folder, "CT", slices))
-    return (slices[0] if slices else None), tuple(notes)
-
-
-def _several(folder: Path, kind: str, series: list[Series]) -> str:
-    names = "; ".join(entry.label for entry in series[:8])
-    return (
-        f"{folder}: {len(series)} {kind} series could be meant: {names}. Leave one of them in the folder, or give "
-        "its own "
-        "folder or file."
+    groups: dict[tuple[str, str, str, str, bool], list[Image]] = {}
+    damaged: list[tuple[Path, str]] = []
+    other = 0
+    with quiet_headers():
+        for path in files.below(place):
+            found, problem = _look_at(path, files)
+            if problem:
+                damaged.append((path, problem))
+            if not found:
+                other += not problem
+                continue
+            header = found[0].header
+            words = {str(word).upper() for name in ("ImageType", "SeriesType") for word in values_of(header, name)}
+            uids = [
+                str(header.get(name, "") or "") for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID")
+            ]
+            if study_uid is None or uids[0] == study_uid:
+                key = (uids[1], uids[0], str(header.get("Modality", "") or ""), uids[2], bool(words & NOT_SLICES))
+                groups.setdefault(key, []).extend(found)
+    if not groups:
+        if damaged:
+            raise FileFormatError(f"{damaged[0][0]}: {damaged[0][1]}.")
+        raise FileFormatError(f"{place}: holds no DICOM file. Give the folder or zip archive of a DICOM study.")
+    series = tuple(
+        Series(uid, study, modality, sop_class, tuple(images), projection)
+        for (uid, study, modality, sop_class, projection), images in sorted(groups.items())
     )
-
-
-def _header(path: Path, tags: list[str]) -> Any:
-    """Return the header of a DICOM file, or None if the file is not DICOM (or a directory of media)."""
-    from pydicom import dcmread
-    from pydicom.errors import InvalidDicomError
-
-    try:
-        with quiet_headers():
-            header = dcmread(path, stop_before_pixels=True, specific_tags=list(tags))
-            # Converted here: pydicom validates on access.
-            return header if path.name.upper() != "DICOMDIR" else None
-    except (InvalidDicomError, OSError, EOFError, ValueError):
-        return None
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
+    return Scan(place, series, tuple(damaged), other)
 
 
 def values_of(header: Any, name: str) -> list[object]:
@@ -226,3 +240,68 @@ def values_of(header: Any, name: str) -> list[object]:
     if value is None or value == "":
         return []
     return [value] if isinstance(value, (str, float, int)) else list(value)
+
+
+def _look_at(path: Path, files: Files) -> tuple[list[Image], str]:
+    """Return the images of a file, none for what is no DICOM or of no interest; and what is wrong with it, or ""."""
+    try:
+        stream = files.stream(path)
+    except OSError as error:
+        return [], f"cannot be read ({error.strerror or type(error).__name__})"
+    with stream:
+        start = stream.read(_PREAMBLE + len(_PREFIX))
+        stream.seek(0)
+        marked = start[_PREAMBLE:] == _PREFIX
+        if not marked and not start.startswith(_NO_PREAMBLE):
+            named = path.suffix.lower() in DICOM_SUFFIXES
+            return [], "named like a DICOM file and none; the copy was cut short or overwritten" if named else ""
+        if path.name.upper() == "DICOMDIR":
+            return [], ""
+        from pydicom import dcmread
+
+        try:
+            header = dcmread(stream, stop_before_pixels=True, force=not marked)
+            sop_class = str(header.get("SOPClassUID", "") or "")
+            if not (marked or sop_class) or str(header.file_meta.get("MediaStorageSOPClassUID", "")) == MEDIA_DIRECTORY:
+                return [], ""
+            image = Image(path, header, stream.tell(), str(header.file_meta.get("TransferSyntaxUID", "") or ""))
+            if _cut_short(header) or (sop_class in PET_CLASSES | CT_CLASSES and not _at_pixels(stream, header)):
+                return [image], "the DICOM file is truncated: it ends before its pixels. Export or copy the file again"
+            if sop_class not in MULTI_FRAME:
+                return [image], ""
+            flat = flat_headers(header, str(path))
+        except FileFormatError as error:
+            return [image], str(error).removeprefix(f"{path}: ").rstrip(".")
+        except Exception as error:  # pydicom raises many kinds on damaged files
+            return [], f"the DICOM header is damaged ({type(error).__name__}). Export or copy the file again"
+    return [replace(image, header=frame, frame=number) for number, frame in enumerate(flat)], ""
+
+
+def _at_pixels(stream: Any, header: Any) -> bool:
+    """Return whether pixels follow where the header ends."""
+    if str(header.file_meta.get("TransferSyntaxUID", "")).endswith("1.2.1.99"):  # deflated: no way to look ahead
+        return True
+    return stream.read(2) in (b"\xe0\x7f", b"\x7f\xe0")
+
+
+def _cut_short(header: Any) -> bool:
+    """Return whether the last element holds fewer bytes than it declares."""
+    tags = list(header.keys())
+    last = header.get_item(tags[-1]) if tags else None
+    length, value = getattr(last, "length", None), getattr(last, "value", None)
+    return isinstance(length, int) and isinstance(value, bytes) and length != 0xFFFFFFFF and len(value) < length
+
+
+def _light(path: Path, files: Files) -> Any:
+    """Return study, modality and class of a file, or None if it is no DICOM object."""
+    from pydicom import dcmread
+
+    try:
+        with files.stream(path) as stream:
+            start = stream.read(_PREAMBLE + len(_PREFIX))
+            if start[_PREAMBLE:] != _PREFIX or path.name.upper() == "DICOMDIR":
+                return None
+            stream.seek(0)
+            return dcmread(stream, stop_before_pixels=True, specific_tags=list(_LIGHT_TAGS))
+    except Exception:  # a damaged file says nothing here; `scan` reports it
+        return None

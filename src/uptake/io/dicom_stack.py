@@ -1,19 +1,20 @@
-"""Slices of one series -> one volume: order, spacing, and what makes a stack unusable."""
+"""Slices of one series -> one stack: order, spacing, and what makes a stack unusable. No pixels."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from uptake.core.errors import FileFormatError, GeometryError, MissingAttributeError, UnitError
-from uptake.core.types import FloatArray
+from uptake.core.types import Affine, FloatArray, Shape3
 from uptake.geometry.affine import orthonormalised
-from uptake.geometry.volume import Volume
-from uptake.io.dicom_series import Series, quiet_headers, values_of
+from uptake.io.archive import Files
+from uptake.io.dicom_series import Image, Series, values_of
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """DICOM's patient coordinates (PS3.3 C.7.6.2.1.1) are LPS, ours RAS+: x and y change sign."""
@@ -36,44 +37,68 @@ REPORTED_OFFSET_MM = 0.01
 OFF_AXIS_MM = 0.5
 """Slices may be shifted in their own plane against the straight line through the stack by this much."""
 
+_TIMES = ("FrameReferenceTime", "AcquisitionTime", "TriggerTime", "TemporalPositionIndex", "ActualFrameDuration")
+"""Attributes in which frames of one position differ if they were taken one after the other."""
 
-def read_stack(series: Series, *, name: str) -> tuple[Volume, list[Any], tuple[str, ...]]:
-    """Return the rescaled volume, the slice headers in stack order, and warnings.
 
-    Each slice is rescaled by its own Rescale Slope and Intercept (PET slopes differ from slice to slice).
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """Slices in order, and where they lie.
+
+    Attributes
+    ----------
+    images : tuple of Image
+        In the order of the third array axis.
+    affine : array (4, 4)
+        Of (column, row, slice), RAS+ mm.
+    shape : tuple of int
+        Columns, rows, slices.
+    warnings : tuple of str
+    """
+
+    images: tuple[Image, ...]
+    affine: Affine
+    shape: Shape3
+    warnings: tuple[str, ...]
+
+    @property
+    def headers(self) -> list[Any]:
+        return [image.header for image in self.images]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """In the order of the slices; one for a multi-frame image."""
+        return tuple(dict.fromkeys(image.path for image in self.images))
+
+
+def stacked(series: Series, files: Files, *, name: str) -> Stack:
+    """Return the slices of a series in order, after all checks on their geometry.
 
     Parameters
     ----------
     series : Series
+    files : Files
+        To tell exact copies of a file from a second image.
     name : str
-        How errors and warnings name it: folder and UID tail.
-
-    Returns
-    -------
-    volume : Volume
-        (column, row, slice) float32, RAS+, with Frame of Reference UID (0020,0052).
-    headers : list of pydicom.Dataset
-        Without pixels, in the order of the third array axis.
-    warnings : tuple of str
+        How errors and warnings name the series: folder and UID tail.
 
     Raises
     ------
     MissingAttributeError
-        If position, orientation, spacing or rescale slope is absent.
+        If position, orientation or spacing is absent.
     GeometryError
         If slices are missing, doubled, irregular, of several sizes or directions, or the gantry is tilted.
-    FileFormatError
-        If a file is truncated or its pixels cannot be decoded.
 
     References
     ----------
-    DICOM PS3.3 C.7.6.2 (Image Plane), C.11.1 (Modality LUT), C.8.9.4.1.3 (Rescale Slope of PET).
+    DICOM PS3.3 C.7.6.2 (Image Plane), C.8.15.3.9 and C.7.6.16.2.3 (planes of multi-frame images).
     """
-    headers = [_read(path) for path in series.files]
-    positions = np.array([_numbers(header, "ImagePositionPatient", 3, name) for header in headers])
-    orientations = np.array([_numbers(header, "ImageOrientationPatient", 6, name) for header in headers])
-    spacings = np.array([_numbers(header, "PixelSpacing", 2, name) for header in headers])
-    sizes = {tuple(int(_numbers(header, word, 1, name)[0]) for word in ("Rows", "Columns")) for header in headers}
+    images, copies = _without_copies(series.images, files, name)
+    headers = [image.header for image in images]
+    positions = np.array([numbers(header, "ImagePositionPatient", 3, name) for header in headers])
+    orientations = np.array([numbers(header, "ImageOrientationPatient", 6, name) for header in headers])
+    spacings = np.array([numbers(header, "PixelSpacing", 2, name) for header in headers])
+    sizes = {tuple(int(numbers(header, word, 1, name)[0]) for word in ("Columns", "Rows")) for header in headers}
     if len(sizes) > 1 or np.abs(spacings - spacings[0]).max() > 1e-4:
         raise GeometryError(
             f"{name}: slices differ in size or Pixel Spacing (0028,0030): {sorted(sizes)}. Give one series."
@@ -87,8 +112,11 @@ def read_stack(series: Series, *, name: str) -> tuple[Volume, list[Any], tuple[s
     normal = np.cross(row, column)
     order = np.argsort(positions @ normal, kind="stable")
     positions = positions[order]
-    headers = [headers[n] for n in order]
-    step, warnings = _regular_step(positions, normal, name)
+    ordered = tuple(images[n] for n in order)
+    if len(ordered) == 1:
+        step, warnings = _single_step(ordered[0].header, normal, name)
+    else:
+        step, warnings = _regular_step(positions, normal, [image.header for image in ordered], name)
     affine = np.eye(4)
     # Pixel Spacing is (between rows, between columns): the second belongs to the column index, our first axis.
     affine[:3, 0] = row * spacings[0, 1]
@@ -98,28 +126,79 @@ def read_stack(series: Series, *, name: str) -> tuple[Volume, list[Any], tuple[s
     repaired, moved = orthonormalised(LPS_TO_RAS @ affine, name=name)
     if moved > 1e-5:
         warnings = (*warnings, f"{name}: direction cosines were off by {moved:.2g} and made perpendicular.")
-    rows, columns = next(iter(sizes))
-    array = np.empty((columns, rows, len(headers)), dtype=np.float32)
-    for k, header in enumerate(headers):
-        array[:, :, k] = _rescaled(header, name).T  # stored (row, column) -> (column, row)
-        del header.PixelData
-    if not np.isfinite(array).all():
-        raise FileFormatError(f"{name}: rescaled voxels are NaN or infinite; the series is damaged. Export it again.")
-    return Volume(array, repaired, frame_of_reference=series.frame_of_reference), headers, warnings
+    ((columns, rows),) = sizes
+    return Stack(ordered, repaired, (columns, rows, len(ordered)), (*copies, *warnings, *_incomplete(ordered, name)))
 
 
-def _regular_step(positions: FloatArray, normal: FloatArray, name: str) -> tuple[FloatArray, tuple[str, ...]]:
+def numbers(header: Any, keyword: str, count: int, name: str) -> Sequence[float]:
+    """Return the `count` finite values of a numeric attribute.
+
+    Raises
+    ------
+    MissingAttributeError
+        If it is absent, or has another number of values.
+    UnitError
+        If it holds words.
+    """
+    values = values_of(header, keyword)
+    if len(values) != count or "" in values:
+        raise MissingAttributeError(
+            f"{name}: {_attribute(keyword)} is absent or incomplete. Export the series again from the scanner."
+        )
+    try:
+        result = [float(value) if isinstance(value, float | int) else float(str(value)) for value in values]
+    except ValueError:
+        result = [math.nan]
+    if not all(math.isfinite(number) for number in result):
+        raise UnitError(f"{name}: {_attribute(keyword)} is {', '.join(map(str, values))}; expected numbers.")
+    return result
+
+
+def _attribute(keyword: str) -> str:
+    from pydicom.datadict import dictionary_description, tag_for_keyword
+
+    tag = tag_for_keyword(keyword) or 0
+    return f"{dictionary_description(tag)} ({tag >> 16:04X},{tag & 0xFFFF:04X})"
+
+
+def _without_copies(images: Sequence[Image], files: Files, name: str) -> tuple[list[Image], tuple[str, ...]]:
+    """Leave out files that are byte for byte copies of another; two different files of one instance are refused."""
+    first: dict[tuple[str, int], Image] = {}
+    kept, copies = [], 0
+    for image in images:
+        uid = str(image.header.get("SOPInstanceUID", "") or "")
+        other = first.setdefault((uid, image.frame), image) if uid else image
+        if other is image:
+            kept.append(image)
+        elif files.content(other.path) == files.content(image.path):
+            copies += 1
+        else:
+            raise FileFormatError(
+                f"{image.path}: another file than {other.path}, and both claim to be one instance by SOP Instance UID "
+                "(0008,0018). Leave the right one in the folder."
+            )
+    if not copies:
+        return kept, ()
+    return kept, (f"{name}: {copies} exact copies of slices were left out.",)
+
+
+def _single_step(header: Any, normal: FloatArray, name: str) -> tuple[FloatArray, tuple[str, ...]]:
+    (thickness,) = numbers(header, "SliceThickness", 1, name)
+    if thickness <= 0:
+        raise GeometryError(f"{name}: one slice only, and its Slice Thickness (0018,0050) is {thickness:g} mm.")
+    return normal * thickness, (f"{name}: one slice only; its Slice Thickness {thickness:g} mm was taken as spacing.",)
+
+
+def _regular_step(
+    positions: FloatArray, normal: FloatArray, headers: list[Any], name: str
+) -> tuple[FloatArray, tuple[str, ...]]:
     """Return the world vector (LPS mm) from slice to slice, after the checks on gaps, and warnings."""
     along = positions @ normal
     gaps = np.diff(along)
     usual = float(np.median(gaps))
     doubled = gaps < max(DUPLICATE_SHARE * usual, 1e-3)
     if usual < 1e-3 or doubled.any():
-        raise GeometryError(
-            f"{name}: {int(doubled.sum())} slices share a position. A dynamic or gated series, or a series copied "
-            "twice: "
-            "give one static series."
-        )
+        raise GeometryError(_doubled(np.flatnonzero(doubled), along, headers, name))
     wide = np.flatnonzero(gaps > MISSING_SHARE * usual)
     if wide.size:
         at = along[wide[0]]
@@ -158,53 +237,25 @@ def _regular_step(positions: FloatArray, normal: FloatArray, name: str) -> tuple
     return step, ()
 
 
-def _read(path: Path) -> Any:
-    from pydicom import dcmread
-
-    try:
-        with quiet_headers():
-            header = dcmread(path)
-            header.decode()
-    except Exception as error:  # pydicom raises many kinds on damaged files
-        raise FileFormatError(f"{path}: the DICOM file is truncated or damaged. Export it again.") from error
-    return header
-
-
-def _rescaled(header: Any, name: str) -> FloatArray:
-    """Return slope * stored + intercept, (row, column) float64."""
-    (slope,) = _numbers(header, "RescaleSlope", 1, name)
-    (intercept,) = _numbers(header, "RescaleIntercept", 1, name)
-    if slope <= 0:
-        raise UnitError(f"{name}: Rescale Slope (0028,1053) is {slope:g}; expected a positive number.")
-    try:
-        with quiet_headers():
-            stored = header.pixel_array
-    except Exception as error:  # decoders raise many kinds
-        raise FileFormatError(
-            f"{name}: the pixels of slice {header.get('InstanceNumber', '?')} cannot be decoded; the file is "
-            "truncated, or its "
-            "compression needs another pydicom plug-in. Export the series uncompressed (Explicit VR Little Endian)."
-        ) from error
-    if stored.ndim != 2:
-        raise GeometryError(f"{name}: a slice holds {stored.ndim}-D pixels; expected one grey image per file.")
-    return np.asarray(stored, dtype=np.float64) * slope + intercept
+def _doubled(pairs: Any, along: FloatArray, headers: list[Any], name: str) -> str:
+    """Say which slices share a position, and whether they were taken one after the other."""
+    differ = [
+        keyword
+        for keyword in _TIMES
+        if any(str(headers[n].get(keyword, "")) != str(headers[n + 1].get(keyword, "")) for n in pairs)
+    ]
+    at = f", the first at {along[pairs[0]]:.2f} mm" if len(pairs) else ""
+    why = (
+        f"they differ in {_attribute(differ[0])}: a dynamic or gated series"
+        if differ
+        else "a dynamic or gated series, or a series stored twice"
+    )
+    return f"{name}: {len(pairs)} slices share a position with another{at}; {why}. Give one static series."
 
 
-def _numbers(header: Any, keyword: str, count: int, name: str) -> Sequence[float]:
-    """Return the `count` finite values of a numeric attribute."""
-    from pydicom.datadict import dictionary_description, tag_for_keyword
-
-    tag = tag_for_keyword(keyword) or 0
-    attribute = f"{dictionary_description(tag)} ({tag >> 16:04X},{tag & 0xFFFF:04X})"
-    values = values_of(header, keyword)
-    if len(values) != count or "" in values:
-        raise MissingAttributeError(
-            f"{name}: {attribute} is absent or incomplete. Export the series again from the scanner."
-        )
-    try:
-        numbers = [float(str(value)) for value in values]
-    except ValueError:
-        numbers = [math.nan]
-    if not all(math.isfinite(number) for number in numbers):
-        raise UnitError(f"{name}: {attribute} is {', '.join(map(str, values))}; expected numbers.")
-    return numbers
+def _incomplete(images: Sequence[Image], name: str) -> tuple[str, ...]:
+    """Compare with Number of Slices (0054,0081), the only witness of slices that are missing at an end of the stack."""
+    promised = int(images[0].header.get("NumberOfSlices") or 0)
+    if promised > len(images):
+        return (f"{name}: Number of Slices (0054,0081) is {promised}; the series was cropped or is incomplete.",)
+    return ()

@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from uptake.core.errors import InputError, UsageError
+from uptake.core.errors import FileFormatError, InputError, UsageError
+from uptake.io.archive import is_archive
 from uptake.io.image import image_stem, image_suffix
 
 DEEPEST = 4
@@ -34,7 +35,7 @@ ACCEPTED = (
     "Accepted: PET as SUV, PET, PT, PET_*, PT_*; CT as CTres, CT_on_PET, CT, CT_*; lesions as lesion(s), SEG, GTV, "
     "tumour; "
     "organs as organs (.nii.gz, .nii, .mha, .nrrd); nnU-Net imagesTr/imagesTs with CASE_0000 (CT) and CASE_0001 (PET); "
-    "a folder of such studies; a DICOM study. Or name the files with --pet FILE --ct FILE."
+    "a folder of such studies; a DICOM study (folder or zip archive). Or name the files with --pet FILE --ct FILE."
 )
 
 _MASK = r"(?:_?(?:mask|masks|pet|gt|manual))?"
@@ -60,7 +61,11 @@ class CaseFiles:
     pet, ct, lesions, organs : Path or None
         Image files.
     dicom : Path or None
-        Folder of a DICOM study that gives the PET, and the CT unless `ct` is set.
+        Folder, zip archive or multi-frame file of a DICOM study that gives the PET, and the CT unless `ct` is set.
+    study_uid : str or None
+        Study Instance UID, where `dicom` holds several studies.
+    pet_series, ct_series : str or None
+        Series Instance UID, or its end, where the user chooses among the series of `dicom`.
     subject : str or None
         The patient, where the folders say so: studies in one folder of a cohort are of one patient.
     problem : str or None
@@ -76,6 +81,9 @@ class CaseFiles:
     dicom: Path | None = None
     subject: str | None = None
     problem: str | None = None
+    study_uid: str | None = None
+    pet_series: str | None = None
+    ct_series: str | None = None
 
 
 def find_cases(
@@ -110,20 +118,23 @@ def find_cases(
 
 
 def _cases(path: Path, named: frozenset[str]) -> list[CaseFiles]:
-    if path.is_file():
-        if path.suffix.lower() in (".dcm", ".ima"):
-            raise InputError(f"{path}: one DICOM file is one slice; give the folder that holds the whole series.")
-        if not image_suffix(path):
+    if path.is_file() and not is_archive(path):
+        if image_suffix(path):
+            return [CaseFiles(case_name(path), pet=path)]
+        from uptake.io.find_dicom import require_dicom_file
+
+        if not require_dicom_file(path):
             raise InputError(f"{path}: not an image file. {ACCEPTED}")
-        return [CaseFiles(case_name(path), pet=path)]
-    if not path.is_dir():
+        return [CaseFiles(path.stem, dicom=path)]
+    if not path.exists():
         raise InputError(f"{path}: no such file or folder.")
-    nnunet = _nnunet(path)
+    nnunet = _nnunet(path) if path.is_dir() else None
     if nnunet is not None:
         return nnunet
-    own = _study(path, path.resolve().name or "case", named)
+    studies = _study(path, case_name(path), named)
+    own = studies[0] if studies else None
     if own is not None and own.problem is None:
-        return [own]
+        return studies
     found: list[CaseFiles] = []
     if own is None or not _candidates("pet", _images(path)):
         # Images that are no PET may lie beside the studies of a cohort.
@@ -140,8 +151,8 @@ def case_name(path: Path) -> str:
 
     ``patient7/pet.nii.gz`` is case patient7; ``patient7_pet.nii.gz`` is itself.
     """
-    if path.is_dir():
-        return path.resolve().name or "case"
+    if path.is_dir() or is_archive(path):
+        return (path.stem if is_archive(path) else path.resolve().name) or "case"
     stem = image_stem(path)
     return path.resolve().parent.name or stem if _ROLE_ONLY.fullmatch(stem) else stem
 
@@ -151,7 +162,8 @@ def with_overrides(
 ) -> CaseFiles:
     """Return the case with some files replaced by those that the user names; a folder as `pet` is a DICOM study."""
     if pet is not None:
-        files = replace(files, pet=None if pet.is_dir() else pet, dicom=pet if pet.is_dir() else None, problem=None)
+        dicom = pet.is_dir() or is_archive(pet)
+        files = replace(files, pet=None if dicom else pet, dicom=pet if dicom else None, problem=None)
     if ct is not None:
         if ct.is_dir():
             raise UsageError(f"{ct}: a CT given by itself is one image file; a DICOM CT is found beside its PET.")
@@ -159,25 +171,24 @@ def with_overrides(
     return files if lesions is None else replace(files, lesions=lesions)
 
 
-def _study(folder: Path, case_id: str, named: frozenset[str] = frozenset()) -> CaseFiles | None:
-    """Return the study that a folder itself holds, or None if it holds neither images nor DICOM of one study.
+def _study(place: Path, case_id: str, named: frozenset[str] = frozenset()) -> list[CaseFiles]:
+    """Return the studies that a folder or archive itself holds; none if it holds neither images nor one DICOM study.
 
     Roles in `named` are filled by the caller and not looked for.
     """
-    images = _images(folder)
+    images = _images(place)
     if images:
-        return _from_names(folder, case_id, images, named)
-    from uptake.io.dicom_series import study_uids
+        return [_from_names(place, case_id, images, named)]
+    from uptake.io.find_dicom import NAME_TAIL, studies_in
 
-    uids = study_uids(folder)
-    if len(uids) == 1:
-        return CaseFiles(case_id, dicom=folder)
-    if len(uids) > 1 and not any(entry.is_dir() for entry in _entries(folder)):
-        return CaseFiles(
-            case_id,
-            problem=f"{folder}: DICOM files of {len(uids)} studies in one folder; give each study a folder of its own.",
-        )
-    return None
+    try:
+        uids = studies_in(place) or []
+    except FileFormatError as error:  # an archive that cannot be opened
+        return [CaseFiles(case_id, problem=str(error))]
+    return [
+        CaseFiles(case_id if uid is None else f"{case_id}_{uid[-NAME_TAIL:]}", dicom=place, study_uid=uid)
+        for uid in uids
+    ]
 
 
 def _from_names(folder: Path, case_id: str, images: list[Path], named: frozenset[str]) -> CaseFiles:
@@ -288,13 +299,13 @@ def _below(folder: Path, names: tuple[str, ...]) -> Iterator[CaseFiles]:
     if len(names) >= DEEPEST:
         return
     for entry in _entries(folder):
-        if not entry.is_dir() or (entry / RESULT).is_file():
+        if not (entry.is_dir() or is_archive(entry)) or (entry / RESULT).is_file():
             continue
-        here = (*names, entry.name)
-        study = _study(entry, "_".join(here))
-        if study is None:
+        here = (*names, entry.stem if is_archive(entry) else entry.name)
+        studies = _study(entry, "_".join(here))
+        if not studies and entry.is_dir():
             yield from _below(entry, here)
-        else:
+        for study in studies:
             yield replace(study, subject=names[-1] if names else None)
 
 

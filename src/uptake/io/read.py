@@ -16,6 +16,7 @@ from uptake.io.find import CaseFiles, case_name, find_cases, with_overrides
 from uptake.io.image import image_parts, read_image, read_labels
 from uptake.io.write import sha256_of, sha256_of_files
 from uptake.physics.plausibility import pet_objection, require_hu, require_suv
+from uptake.physics.suv import SuppliedValues
 
 __all__ = ["CaseFiles", "find_cases", "read", "read_case"]
 
@@ -37,13 +38,17 @@ def read(
     case_id: str | None = None,
     assume_suv: bool = False,
     labels: bool | Sequence[str] = True,
+    supplied: SuppliedValues | None = None,
+    pet_series: str | None = None,
+    ct_series: str | None = None,
 ) -> Case:
     """Return one examination from a study folder, a file, a DICOM folder, or files named one by one.
 
     Parameters
     ----------
     path : Path or str, optional
-        Study folder (NIfTI, MetaImage, NRRD; names as in `io.find`), a PET file, or a DICOM study of any nesting.
+        Study folder (NIfTI, MetaImage, NRRD; names as in `io.find`), a PET file, or a DICOM study: a folder of any
+        nesting, a zip archive, or a multi-frame file.
     pet, ct, lesions : Path or str, optional
         Files by role; they take the place of what `path` holds. `pet` may be a DICOM folder.
     case_id : str, optional
@@ -53,6 +58,10 @@ def read(
     labels : bool or sequence of str
         Read the masks that lie beside the images: all, none (they are left alone, whatever grid they are on), or those
         named: "lesions", "organs".
+    supplied : SuppliedValues, optional
+        Weight, dose, times and the like, for a DICOM header that lacks them.
+    pet_series, ct_series : str, optional
+        End of a Series Instance UID, where a DICOM study holds several PETs or CTs.
 
     Returns
     -------
@@ -81,17 +90,24 @@ def read(
         files = with_overrides(CaseFiles(case_name(chosen_pet)), pet=chosen_pet, ct=chosen_ct, lesions=chosen_lesions)
     else:
         raise UsageError("give a study folder, or a PET file with pet=… (--pet FILE).")
-    return read_case(replace(files, id=case_id) if case_id else files, assume_suv=assume_suv, labels=labels)
+    files = replace(files, id=case_id or files.id, pet_series=pet_series, ct_series=ct_series)
+    return read_case(files, assume_suv=assume_suv, labels=labels, supplied=supplied)
 
 
-def read_case(files: CaseFiles, *, assume_suv: bool = False, labels: bool | Sequence[str] = True) -> Case:
+def read_case(
+    files: CaseFiles,
+    *,
+    assume_suv: bool = False,
+    labels: bool | Sequence[str] = True,
+    supplied: SuppliedValues | None = None,
+) -> Case:
     """Return the case that these files make up, after all checks.
 
     Parameters
     ----------
     files : CaseFiles
         From `find_cases`.
-    assume_suv, labels : bool
+    assume_suv, labels, supplied
         As in `read`.
 
     Raises
@@ -118,7 +134,14 @@ def read_case(files: CaseFiles, *, assume_suv: bool = False, labels: bool | Sequ
     if files.dicom is not None:
         from uptake.io.dicom import read_dicom
 
-        study = read_dicom(files.dicom, with_ct=files.ct is None)
+        study = read_dicom(
+            files.dicom,
+            with_ct=files.ct is None,
+            supplied=supplied,
+            pet_series=files.pet_series,
+            ct_series=files.ct_series,
+            study_uid=files.study_uid,
+        )
         pet, ct, acquisition, pet_name = study.pet, study.ct, study.acquisition, str(files.dicom)
         pet_files, ct_files = study.pet_files, study.ct_files
         sources += study.sources
