@@ -60,9 +60,12 @@ def test_subgroups_add_up_to_the_whole():
 def test_volume_classes():
     bounds = [10, 100]
     assert [volume_level(v, bounds) for v in (0, 0.1, 10, 10.1, 100, 101)] == [
-        "none", "to 10 mL", "to 10 mL", "10 to 100 mL", "10 to 100 mL", "above 100 mL",
+        "none", "0 to 10 mL", "0 to 10 mL", "10 to 100 mL", "10 to 100 mL", "above 100 mL",
     ]  # fmt: skip
     assert volume_level(math.nan, bounds) == "none"
+    levels = ["above 100 mL", "none", "10 to 100 mL", "0 to 10 mL"]
+    found = by_subgroup(rows([0.1] * 4, volume=levels), ["volume"], metrics=["dice"])
+    assert [one.level for one in found] == ["none", "0 to 10 mL", "10 to 100 mL", "above 100 mL"]
 
 
 def test_guards():

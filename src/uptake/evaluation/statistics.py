@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -145,7 +146,7 @@ def by_subgroup(
     """Return every score within every level of every column: per tracer, site, scanner, dose, ...
 
     Rows in which a column is missing or empty form a level of their own, "not stated": the parts add up to the whole.
-    Levels are sorted, numbers by size. Parameters are those of `summarise`.
+    Levels are sorted, those that begin with a number by size. Parameters are those of `summarise`.
 
     Raises
     ------
@@ -174,7 +175,7 @@ def by_subgroup(
 
 
 def volume_level(reference_ml: float, bounds_ml: Sequence[float]) -> str:
-    """Return which class of lesion volume a reference falls into: "none", "to 10 mL", "10 to 100 mL", "above 100 mL".
+    """Return which class of lesion volume a reference falls into: "none", "0 to 10 mL", "10 to 100 mL", "above 100 mL".
 
     Parameters
     ----------
@@ -188,7 +189,7 @@ def volume_level(reference_ml: float, bounds_ml: Sequence[float]) -> str:
     place = int(np.searchsorted(np.asarray(bounds_ml, dtype=np.float64), reference_ml, side="left"))
     if place == len(bounds_ml):
         return f"above {bounds_ml[-1]:g} mL" if bounds_ml else "any"
-    return f"{bounds_ml[place - 1]:g} to {bounds_ml[place]:g} mL" if place else f"to {bounds_ml[0]:g} mL"
+    return f"{bounds_ml[place - 1] if place else 0:g} to {bounds_ml[place]:g} mL"
 
 
 def group_numbers(keys: Sequence[object], name: str | None) -> npt.NDArray[np.int64]:
@@ -220,10 +221,8 @@ def column(rows: Sequence[Mapping[str, object]], name: str) -> npt.NDArray[np.fl
 
 
 def _by_size(level: str) -> tuple[int, float, str]:
-    """Sort numbers by size, then words, then what is not stated."""
-    if level == NOT_STATED:
-        return 2, 0.0, level
-    try:
-        return 0, float(level), level
-    except ValueError:
-        return 1, 0.0, level
+    """Sort "none", then what begins with a number (also "above 5") by that, then words, then what is not stated."""
+    if level in ("none", NOT_STATED):
+        return -1 if level == "none" else 2, 0.0, level
+    begins = re.match(r"(?:above )?([-+]?\d+(?:\.\d+)?)", level)
+    return (0, float(begins[1]), level) if begins else (1, 0.0, level)
