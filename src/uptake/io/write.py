@@ -18,17 +18,22 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from uptake.core.errors import OutputError
 from uptake.geometry.volume import Volume
+from uptake.io.deflate import BLOCK, gzip_pieces
 
 DESCRIPTION = "uptake: research use only"
 """Written into the `descrip` field of every NIfTI header; 79 characters at most."""
 
-GZIP_LEVEL = 6
+GZIP_LEVEL = 1
+"""Of images. Level 6 makes a PET 10 % smaller and takes four times as long."""
+
+GZIP_LEVEL_LABELS = 6
+"""Of label maps, which become small at no cost."""
 
 _REMEDIES = {
     errno.ENOSPC: "the disk is full; free space or write elsewhere",
@@ -165,10 +170,7 @@ def write_volume(volume: Volume, path: Path) -> None:
         content = nifti_bytes(stored, DESCRIPTION)
         with atomic_path(path) as temporary, temporary.open("wb") as stream:
             if name.endswith(".gz"):
-                with gzip.GzipFile(
-                    filename="", fileobj=stream, mode="wb", compresslevel=GZIP_LEVEL, mtime=0
-                ) as compressed:
-                    compressed.write(content)
+                _write_gzip(stream, content, stored.array.dtype)
             else:
                 stream.write(content)
     elif name.endswith((".mha", ".nrrd")):
@@ -195,6 +197,17 @@ def sha256_of(path: Path) -> str:
 def sha256_of_files(paths: Iterable[Path]) -> str:
     """Return the SHA-256 over the sorted hashes of files: one value for a DICOM series, in whatever order it came."""
     return hashlib.sha256("\n".join(sorted(sha256_of(path) for path in paths)).encode("ascii")).hexdigest()
+
+
+def _write_gzip(stream: BinaryIO, content: bytes, kind: np.dtype[Any]) -> None:
+    """Write without name and time, so that the same content gives the same bytes."""
+    level = GZIP_LEVEL_LABELS if kind.kind == "u" and kind.itemsize <= 2 else GZIP_LEVEL
+    if len(content) <= BLOCK:
+        with gzip.GzipFile(filename="", fileobj=stream, mode="wb", compresslevel=level, mtime=0) as compressed:
+            compressed.write(content)
+        return
+    for piece in gzip_pieces(content, level):
+        stream.write(piece)
 
 
 def _output_error(path: Path, error: OSError) -> OutputError:
