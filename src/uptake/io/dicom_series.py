@@ -172,7 +172,7 @@ def first_headers(place: Path) -> dict[Path, Any]:
     with Files() as files, quiet_headers():
         for path in files.below(place):
             if path.parent not in found:
-                header = _light(path, files)
+                header = light_header(path, files)
                 if header is not None:
                     found[path.parent] = header
     return found
@@ -292,7 +292,7 @@ def _cut_short(header: Any) -> bool:
     return isinstance(length, int) and isinstance(value, bytes) and length != 0xFFFFFFFF and len(value) < length
 
 
-def _light(path: Path, files: Files) -> Any:
+def light_header(path: Path, files: Files) -> Any:
     """Return study, modality and class of a file, or None if it is no DICOM object."""
     from pydicom import dcmread
 

@@ -87,7 +87,12 @@ class CaseFiles:
 
 
 def find_cases(
-    path: Path | str, *, pet: Path | None = None, ct: Path | None = None, lesions: Path | None = None
+    path: Path | str,
+    *,
+    pet: Path | None = None,
+    ct: Path | None = None,
+    lesions: Path | None = None,
+    only_dicom: bool = False,
 ) -> list[CaseFiles]:
     """Return the cases below a path, sorted by id.
 
@@ -97,6 +102,8 @@ def find_cases(
         A study folder, one PET file, an nnU-Net images folder or raw dataset, a folder of studies, or a DICOM study.
     pet, ct, lesions : Path, optional
         Files to use instead of what the folder holds; for a single study only. A folder as `pet` is a DICOM study.
+    only_dicom : bool
+        Pass over images of other formats.
 
     Raises
     ------
@@ -107,7 +114,7 @@ def find_cases(
     """
     path = Path(path)
     named = {role: file for role, file in (("pet", pet), ("ct", ct), ("lesions", lesions)) if file is not None}
-    cases = _cases(path, frozenset(named))
+    cases = _cases(path, frozenset(named), only_dicom)
     if named:
         if len(cases) > 1:
             raise UsageError(
@@ -117,31 +124,33 @@ def find_cases(
     return cases
 
 
-def _cases(path: Path, named: frozenset[str]) -> list[CaseFiles]:
+def _cases(path: Path, named: frozenset[str], only_dicom: bool) -> list[CaseFiles]:
     if path.is_file() and not is_archive(path):
-        if image_suffix(path):
+        if image_suffix(path) and not only_dicom:
             return [CaseFiles(case_name(path), pet=path)]
         from uptake.io.find_dicom import require_dicom_file
 
         if not require_dicom_file(path):
-            raise InputError(f"{path}: not an image file. {ACCEPTED}")
+            raise InputError(f"{path}: no DICOM study." if only_dicom else f"{path}: not an image file. {ACCEPTED}")
         return [CaseFiles(path.stem, dicom=path)]
     if not path.exists():
         raise InputError(f"{path}: no such file or folder.")
-    nnunet = _nnunet(path) if path.is_dir() else None
+    nnunet = _nnunet(path) if path.is_dir() and not only_dicom else None
     if nnunet is not None:
         return nnunet
-    studies = _study(path, case_name(path), named)
+    studies = _study(path, case_name(path), named, only_dicom)
     own = studies[0] if studies else None
     if own is not None and own.problem is None:
         return studies
     found: list[CaseFiles] = []
     if own is None or not _candidates("pet", _images(path)):
         # Images that are no PET may lie beside the studies of a cohort.
-        found = sorted(_below(path, ()), key=lambda files: files.id)
+        found = sorted(_below(path, (), only_dicom), key=lambda files: files.id)
     if own is not None and all(files.problem for files in found):
         raise InputError(str(own.problem))
-    if not found or all(files.problem for files in found):
+    if only_dicom and not found:
+        raise InputError(f"{path}: holds no DICOM study. Give the folder or zip archive of one, or a folder of such.")
+    if not found or (all(files.problem for files in found) and not only_dicom):
         raise InputError(_nothing_usable(path, found))
     return found
 
@@ -171,12 +180,12 @@ def with_overrides(
     return files if lesions is None else replace(files, lesions=lesions)
 
 
-def _study(place: Path, case_id: str, named: frozenset[str] = frozenset()) -> list[CaseFiles]:
+def _study(place: Path, case_id: str, named: frozenset[str] = frozenset(), only_dicom: bool = False) -> list[CaseFiles]:
     """Return the studies that a folder or archive itself holds; none if it holds neither images nor one DICOM study.
 
     Roles in `named` are filled by the caller and not looked for.
     """
-    images = _images(place)
+    images = [] if only_dicom else _images(place)
     if images:
         return [_from_names(place, case_id, images, named)]
     from uptake.io.find_dicom import NAME_TAIL, studies_in
@@ -295,16 +304,16 @@ def _channels(dataset: Path) -> tuple[str, str]:
     return ct, pet
 
 
-def _below(folder: Path, names: tuple[str, ...]) -> Iterator[CaseFiles]:
+def _below(folder: Path, names: tuple[str, ...], only_dicom: bool) -> Iterator[CaseFiles]:
     if len(names) >= DEEPEST:
         return
     for entry in _entries(folder):
         if not (entry.is_dir() or is_archive(entry)) or (entry / RESULT).is_file():
             continue
         here = (*names, entry.stem if is_archive(entry) else entry.name)
-        studies = _study(entry, "_".join(here))
+        studies = _study(entry, "_".join(here), only_dicom=only_dicom)
         if not studies and entry.is_dir():
-            yield from _below(entry, here)
+            yield from _below(entry, here, only_dicom)
         for study in studies:
             yield replace(study, subject=names[-1] if names else None)
 

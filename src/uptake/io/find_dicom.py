@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from uptake.core.errors import InputError
-from uptake.io.archive import is_archive
-from uptake.io.dicom_series import MULTI_FRAME, first_headers, is_dicom, quiet_headers
+from uptake.io.archive import Files, is_archive
+from uptake.io.dicom_series import DICOM_SUFFIXES, MULTI_FRAME, first_headers, is_dicom, light_header, quiet_headers
 
 NAME_TAIL = 6
 """Characters of the Study Instance UID that tell apart the studies of one folder."""
@@ -54,13 +54,11 @@ def require_dicom_file(path: Path) -> bool:
     """
     if is_archive(path):
         return True
-    if not is_dicom(path):
+    if not is_dicom(path) and path.suffix.lower() not in DICOM_SUFFIXES:
         return False
-    from pydicom import dcmread
-
-    with quiet_headers():
-        header = dcmread(path, stop_before_pixels=True, specific_tags=["SOPClassUID"])
-    if str(header.get("SOPClassUID", "")) not in MULTI_FRAME:
+    with Files() as files, quiet_headers():
+        header = light_header(path, files)
+    if header is None or str(header.get("SOPClassUID", "")) not in MULTI_FRAME:
         raise InputError(f"{path}: one DICOM file is one slice; give the folder that holds the whole series.")
     return True
 
