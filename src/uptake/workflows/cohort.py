@@ -3,43 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
-from uptake.core.errors import UptakeError, UsageError
+from uptake.core.errors import UptakeError
 from uptake.io.find import CaseFiles
 from uptake.io.read import read_case
-from uptake.io.write import require_writable, write_csv
+from uptake.io.write import require_writable
 from uptake.quantification.manifest import BundleRecord
 from uptake.training.devices import resolve_device
 from uptake.workflows.bundles import Bundle, load_bundle
+from uptake.workflows.failures import FAILURES, CohortResult, Failure, require_different_names, write_failures
 from uptake.workflows.outputs import is_done, recover, request_of, require_replaceable, write_segmentation
 from uptake.workflows.segment import SegmentSettings, resolved, segment
 
 log = logging.getLogger(__name__)
 
-FAILURES = "failures.csv"
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A case that could not be segmented, why, and the exit code that it alone would have given."""
-
-    case: str
-    error: str
-    message: str
-    exit_code: int
-
-
-@dataclass(frozen=True)
-class CohortResult:
-    """What became of every case: ids of those written now, those found complete from an earlier run, and failures."""
-
-    written: tuple[str, ...]
-    kept: tuple[str, ...]
-    failures: tuple[Failure, ...]
+__all__ = ["FAILURES", "CohortResult", "Failure", "segment_cases"]
 
 
 def segment_cases(
@@ -80,9 +61,7 @@ def segment_cases(
         If two cases have the same id, or a setting cannot be had.
     """
     settings = settings or SegmentSettings()
-    twice = [name for name, n in Counter(files.id for files in cases).items() if n > 1]
-    if twice:
-        raise UsageError(f"several studies would be named {twice[0]!r}, and so would their results; rename a folder.")
+    require_different_names(cases)
     require_writable(out)
     # What "auto" means is part of the request: a result of another engine or number format is not kept.
     settings = resolved(settings, resolve_device(device))
@@ -105,8 +84,7 @@ def segment_cases(
         except Exception as error:
             if len(cases) == 1:
                 raise
-            code = error.exit_code if isinstance(error, UptakeError) else 1
-            failures.append(Failure(files.id, type(error).__name__, str(error), code))
+            failures.append(Failure.of(files.id, error))
             # A refusal stands in failures.csv in full; a bug is worth its traceback.
             log.log(
                 logging.INFO if isinstance(error, UptakeError) else logging.ERROR,
@@ -118,8 +96,5 @@ def segment_cases(
             continue
         written.append(files.id)
         tell(files.id, "written")
-    if failures:
-        write_csv([asdict(f) for f in failures], out / FAILURES, columns=["case", "error", "message", "exit_code"])
-    else:
-        (out / FAILURES).unlink(missing_ok=True)
+    write_failures(failures, out)
     return CohortResult(tuple(written), tuple(kept), tuple(failures))
