@@ -126,13 +126,6 @@ def test_noise_is_larger_deep_inside_and_grows_with_the_mean(cylinder):
     assert sd[19:21, 19:21, 11:13].mean() > 1.5 * sd[middle & (hot == 2.0)].mean()
 
 
-def test_attenuation_follows_the_bilinear_rule():
-    mu = acquisition.attenuation_per_cm(np.array([-1000.0, 0.0, 46.99, 47.01], np.float32))
-    assert mu[0] == 0.0
-    assert mu[1] == pytest.approx(acquisition.MU_WATER_PER_CM, rel=1e-3)
-    assert mu[2] == pytest.approx(mu[3], abs=1e-3)
-
-
 def test_negative_widths_and_levels_are_refused(cylinder):
     image, hu, disc, _ = cylinder
     with pytest.raises(UnitError, match="resolution"):

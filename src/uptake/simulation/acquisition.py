@@ -7,22 +7,8 @@ from scipy.ndimage import affine_transform, zoom
 
 from uptake.core.errors import UnitError
 from uptake.core.types import Mask, Vector3
+from uptake.simulation.attenuation import attenuation_per_cm
 from uptake.simulation.fields import FWHM_PER_SIGMA, Array, correlated_noise, gaussian_blur
-
-MU_WATER_PER_CM = 0.096
-"""Linear attenuation coefficient of water at 511 keV, 1/cm."""
-
-
-def attenuation_per_cm(hu: Array) -> Array:
-    """Return the linear attenuation coefficient at 511 keV, 1/cm, of CT numbers taken at 120 kVp.
-
-    References
-    ----------
-    Carney, Townsend, Rappoport, Bendriem, Med Phys 33(4), 2006, table II. doi:10.1118/1.2174132
-    """
-    soft = 9.6e-5 * (hu + 1000.0)
-    bone = 5.10e-5 * (hu + 1000.0) + 0.0471
-    return np.asarray(np.maximum(np.where(hu < 47.0, soft, bone), 0.0), dtype=np.float32)
 
 
 def scanner_blur(activity: Array, fwhm_mm: float, spacing_mm: Vector3) -> Array:
