@@ -25,8 +25,8 @@ An empty prediction of a reference that is not empty has Dice 0 under every rule
 DistanceRule = Literal["nan", "inf"]
 """What a surface distance is where one of the two masks has no surface.
 
-"nan" (LDOS): undefined; such cases are counted apart. "inf" (MONAI, surface-distance): infinite. Where both are empty
-it is undefined under both rules.
+"nan" (LDOS, MONAI's percentiles): undefined; such cases are counted apart. "inf" (surface-distance, MONAI's maximum and
+average): infinite. Where both are empty it is undefined under both rules.
 """
 
 

@@ -256,7 +256,8 @@ def _weights(distances: SurfaceDistances) -> tuple[npt.NDArray[np.float64], npt.
 def _percentile(values: npt.NDArray[np.float64], weights: npt.NDArray[np.float64] | None, percentile: float) -> float:
     if weights is None:
         return float(np.percentile(values, percentile))
-    order = np.argsort(values, kind="stable")
-    reached = np.cumsum(weights[order])
-    at = int(np.searchsorted(reached / reached[-1], percentile / 100.0))
+    # Equal distances in the order of their areas: the sums, and so the last bit, do not depend on the order of voxels.
+    order = np.lexsort((weights, values))
+    areas = weights[order]
+    at = int(np.searchsorted(np.cumsum(areas) / areas.sum(), percentile / 100.0))
     return float(values[order[min(at, len(order) - 1)]])
