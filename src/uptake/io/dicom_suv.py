@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from datetime import datetime
+import math
+import re
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
-from uptake.core.errors import InputError, UnitError
-from uptake.core.units import BQ_PER_MBQ, SECONDS_PER_MINUTE
+from uptake.core.errors import InputError, MissingAttributeError, UnitError
+from uptake.core.units import MILLISECONDS_PER_SECOND
 from uptake.io.dicom_series import quiet_headers, values_of
+from uptake.io.dicom_tags import attribute_of, number_of, recorded, recorded_private, recorded_range, text_of
 from uptake.io.dicom_time import datetime_of, time_of
-from uptake.physics.radionuclides import radionuclide_of_code, radionuclide_of_half_life, require_half_life
-from uptake.physics.suv import SuppliedValues, SuvConversion, SuvRecord, require_supported_rule, suv_conversion
-from uptake.physics.timing import AcquisitionTimes, injection_time, reference_time
+from uptake.physics.radionuclides import (
+    Radionuclide,
+    radionuclide_of_code,
+    radionuclide_of_half_life,
+    radionuclide_of_meaning,
+)
+from uptake.physics.suv import SuppliedValues, SuvConversion, SuvRecord, suv_conversion
+from uptake.physics.suv_audit import described
+from uptake.physics.timing import AcquisitionTimes
 
 _SERIES_ATTRIBUTES = (
-    "Manufacturer", "ManufacturerModelName", "SoftwareVersions", "Units", "SUVType", "DecayCorrection",
-    "CorrectedImage", "AttenuationCorrectionMethod", "ReconstructionMethod", "SeriesType", "SeriesDate",
-    "SeriesTime", "PatientWeight", "PatientSize", "PatientSex",
+    "SOPClassUID", "Manufacturer", "ManufacturerModelName", "SoftwareVersions", "ImageType", "Units", "SUVType",
+    "DecayCorrection", "CorrectedImage", "AttenuationCorrectionMethod", "ReconstructionMethod", "SeriesType",
+    "SeriesDate", "SeriesTime", "TimezoneOffsetFromUTC", "DecayCorrectionDateTime", "PatientWeight", "PatientSize",
+    "PatientSex",
 )  # fmt: skip
 """Attributes of the series that are recorded. None identifies a person; dates are needed to repeat the computation."""
 
@@ -26,8 +36,23 @@ _TRACER_ATTRIBUTES = (
     "RadionuclideHalfLife",
 )  # fmt: skip
 
-_ONE_PER_SERIES = ("Units", "DecayCorrection", "PatientWeight", "SUVType")
+_SLICE_ATTRIBUTES = (
+    "AcquisitionDate", "AcquisitionTime", "FrameReferenceTime", "ActualFrameDuration", "DecayFactor", "RescaleSlope",
+    "RescaleIntercept",
+)  # fmt: skip
+
+_ONE_PER_SERIES = ("Units", "DecayCorrection", "SUVType", "PatientWeight", "PatientSize", "PatientSex")
 """Have to agree over all slices."""
+
+_ONE_PER_TRACER = (
+    "RadionuclideTotalDose", "RadionuclideHalfLife", "RadiopharmaceuticalStartTime", "RadiopharmaceuticalStartDateTime",
+)  # fmt: skip
+
+_SIEMENS = (0x0071, "SIEMENS MED PT", 0x22, "Decay Correction DateTime")
+_GE = (0x0009, "GEMS_PETD_01", 0x0D, "PET Scan DateTime")
+_PHILIPS_SUV = (0x7053, "Philips PET Private Group", 0x00, "SUV Scale Factor")
+_PHILIPS_ACTIVITY = (0x7053, "Philips PET Private Group", 0x09, "Activity Concentration Scale Factor")
+"""Private attributes: group, creator, element within the creator's block, name."""
 
 
 def suv_of_headers(
@@ -38,11 +63,18 @@ def suv_of_headers(
     Parameters
     ----------
     headers : list of pydicom.Dataset
-        All slices of one PET series.
+        All slices of one PET series, in the order of the third array axis.
     name : str
         How errors name the series.
     supplied : SuppliedValues or None
         Values that the caller gives where the header lacks them.
+
+    Returns
+    -------
+    conversion : SuvConversion
+    acquisition : dict
+        Plain values for JSON: every attribute used, and what `physics.suv_audit.described` says of the conversion.
+    warnings : tuple of str
 
     Raises
     ------
@@ -55,181 +87,264 @@ def suv_of_headers(
     ----------
     DICOM PS3.3 C.8.9.1 PET Series, C.8.9.2 PET Isotope, C.8.9.4 PET Image.
     """
+    notes: list[str] = []
     try:
         with quiet_headers():
-            return _suv_of_headers(headers, name, supplied or SuppliedValues())
+            tracer = _tracer(headers)
+            record = _record(headers, tracer, notes)
+            conversion = suv_conversion(record, supplied)
+            acquisition = _acquisition(headers, tracer, record.nuclides, conversion)
+    except MissingAttributeError as error:
+        # What could not be read may be why something is missing.
+        raise type(error)(" ".join([f"{name}: {error}", *notes])) from error
     except InputError as error:
         # The physics does not know the series; it is named here, once.
         raise type(error)(f"{name}: {error}") from error
+    return conversion, acquisition, tuple(f"{name}: {note}" for note in (*notes, *conversion.warnings))
 
 
-def _suv_of_headers(
-    headers: list[Any], name: str, supplied: SuppliedValues
-) -> tuple[SuvConversion, dict[str, object], tuple[str, ...]]:
-    for keyword in _ONE_PER_SERIES:
-        values = {_text(header, keyword) for header in headers}
-        if len(values) > 1:
-            raise InputError(
-                f"{_attribute(keyword)} differs between slices: {', '.join(sorted(values))}. Give one series."
-            )
+def _record(headers: list[Any], tracer: Any, notes: list[str]) -> SuvRecord:
     first = headers[0]
-    units, correction, suv_type = (_text(first, word) for word in ("Units", "DecayCorrection", "SUVType"))
-    require_supported_rule(units, correction, suv_type=suv_type)
-    series_type = [str(word).upper() for word in values_of(first, "SeriesType")]
-    for word in ("DYNAMIC", "GATED"):
-        if word in series_type:
-            raise UnitError(
-                f"Series Type (0054,1000) is {word}: not supported yet. Give a static or whole-body series."
-            )
-    tracer, nuclide = _tracer(first)
-    half_life_s = _number(tracer, "RadionuclideHalfLife") or supplied.half_life_s
-    if half_life_s is not None:
-        require_half_life(half_life_s, nuclide)
-        nuclide = nuclide or radionuclide_of_half_life(half_life_s)
-    record = SuvRecord(
-        units=units,
-        decay_correction=correction,
-        suv_type=suv_type,
-        patient_weight_kg=_number(first, "PatientWeight") or supplied.weight_kg,
-        injected_dose_bq=_number(tracer, "RadionuclideTotalDose")
-        or (supplied.dose_mbq and supplied.dose_mbq * BQ_PER_MBQ),
-        half_life_s=half_life_s,
-        injection=None,
-        reference=None,
-        corrected_image=tuple(str(word) for word in values_of(first, "CorrectedImage")),
+    for keyword in _ONE_PER_SERIES:
+        _require_one(keyword, headers)
+    intercepts = {number_of(header, "RescaleIntercept") or 0.0 for header in headers}
+    if intercepts != {0.0}:
+        notes.append(
+            f"Rescale Intercept (0028,1052) is {max(intercepts, key=abs):g}, which the standard has at 0 for PET; it "
+            "was added all the same."
+        )
+    local_offset = text_of(first, "TimezoneOffsetFromUTC")
+    start = text_of(tracer, "RadiopharmaceuticalStartDateTime")
+    return SuvRecord(
+        units=text_of(first, "Units").upper(),
+        decay_correction=text_of(first, "DecayCorrection").upper(),
+        patient_weight_kg=number_of(first, "PatientWeight"),
+        patient_height_m=number_of(first, "PatientSize"),
+        patient_sex=text_of(first, "PatientSex").upper(),
+        injected_dose_bq=number_of(tracer, "RadionuclideTotalDose"),
+        half_life_s=number_of(tracer, "RadionuclideHalfLife"),
+        nuclides=_nuclides(tracer),
+        times=_times(headers, notes),
+        injection_date_and_time=_understood(
+            "RadiopharmaceuticalStartDateTime",
+            start,
+            datetime_of(start, None, local_offset=local_offset, notes=notes),
+            notes,
+        ),
+        injection_time_only=_time_only(tracer, notes),
+        injection_zone_unknown=bool(re.search(r"[+-]\d{4}$", start)) and not local_offset,
+        suv_type=text_of(first, "SUVType").upper(),
+        corrected_image=_words(first, "CorrectedImage"),
+        series_type=_words(first, "SeriesType"),
+        image_type=_words(first, "ImageType"),
+        philips_activity_factors=_private_numbers(headers, _PHILIPS_ACTIVITY),
+        philips_suv_factors=_private_numbers(headers, _PHILIPS_SUV),
     )
-    notes: list[str] = []
-    if half_life_s is not None:
-        reference = reference_time(_times(headers, notes), half_life_s)
-        injection, injection_notes = injection_time(
-            reference=reference.moment,
-            half_life_s=half_life_s,
-            date_and_time=_injection_date_and_time(tracer, first, notes) or supplied.injection,
-            time_only=time_of(_text(tracer, "RadiopharmaceuticalStartTime")),
-        )
-        notes += [*reference.warnings, *injection_notes]
-        record = replace(record, injection=injection, reference=reference.moment, reference_source=reference.source)
-    conversion = suv_conversion(record)
-    notes += conversion.warnings
-    acquisition: dict[str, object] = {
-        "tags": [*_tags(first, _SERIES_ATTRIBUTES), *_tags(tracer, _TRACER_ATTRIBUTES), *_slice_tags(headers)],
-        "suv_factor": conversion.factor,
-        "suv_rule": conversion.rule,
-        "reference_time": record.reference.isoformat() if record.reference else None,
-        "reference_time_source": record.reference_source,
-        "injection_time": record.injection.isoformat() if record.injection else None,
-        "uptake_time_min": conversion.uptake_time_s / SECONDS_PER_MINUTE,
-        "injected_dose_bq": conversion.injected_dose_bq,
-        "dose_at_reference_bq": conversion.dose_at_reference_bq,
-        "half_life_s": half_life_s,
-        "patient_weight_kg": record.patient_weight_kg,
-        "tracer": _text(tracer, "Radiopharmaceutical") or _meaning(tracer, "RadiopharmaceuticalCodeSequence"),
-        "radionuclide": nuclide.name if nuclide else None,
-        "manufacturer": _text(first, "Manufacturer"),
-        "model": _text(first, "ManufacturerModelName"),
-    }
-    return conversion, acquisition, tuple(f"{name}: {note}" for note in notes)
 
 
-def _tracer(header: Any) -> tuple[Any, Any]:
-    """Return the one item of the Radiopharmaceutical Information Sequence (0054,0016), and its nuclide if coded."""
-    items = list(header.get("RadiopharmaceuticalInformationSequence") or ())
-    if len(items) > 1:
-        raise InputError(
-            f"Radiopharmaceutical Information Sequence (0054,0016) has {len(items)} items: several injections are not "
-            "supported yet."
-        )
-    if not items:
-        from pydicom.dataset import Dataset
+def _tracer(headers: Sequence[Any]) -> Any:
+    """Return the one item of the Radiopharmaceutical Information Sequence (0054,0016)."""
+    from pydicom.dataset import Dataset
 
+    tracers: list[Any] = []
+    for header in headers:
+        items = list(header.get("RadiopharmaceuticalInformationSequence") or ())
+        if len(items) > 1:
+            raise InputError(
+                f"Radiopharmaceutical Information Sequence (0054,0016) has {len(items)} items: several injections are "
+                "not supported yet."
+            )
         # An empty item: each attribute that is needed is then reported by its own name.
-        return Dataset(), None
-    codes = list(items[0].get("RadionuclideCodeSequence") or ())
-    return items[0], radionuclide_of_code(_text(codes[0], "CodeValue")) if codes else None
+        tracers.append(items[0] if items else Dataset())
+    for keyword in _ONE_PER_TRACER:
+        _require_one(keyword, tracers)
+    return tracers[0]
+
+
+def _nuclides(tracer: Any) -> tuple[Radionuclide, ...]:
+    """Return what value and meaning of the Radionuclide Code Sequence (0054,0300) name, once if they agree."""
+    found: list[Radionuclide] = []
+    for item in list(tracer.get("RadionuclideCodeSequence") or ())[:1]:
+        named = (
+            radionuclide_of_code(text_of(item, "CodeValue")),
+            radionuclide_of_meaning(text_of(item, "CodeMeaning")),
+        )
+        found += [nuclide for nuclide in named if nuclide is not None]
+    return tuple(dict.fromkeys(found))
+
+
+def _require_one(keyword: str, headers: Sequence[Any]) -> None:
+    values = {text_of(header, keyword) for header in headers}
+    if len(values) > 1:
+        shown = ", ".join(sorted(value or "nothing" for value in values))
+        raise InputError(f"{attribute_of(keyword)} differs between slices: {shown}. Give one series.")
 
 
 def _times(headers: list[Any], notes: list[str]) -> AcquisitionTimes:
     first = headers[0]
-    acquisition = [datetime_of(_text(h, "AcquisitionDate"), _text(h, "AcquisitionTime")) for h in headers]
-    frame_s = [_number(h, "FrameReferenceTime") for h in headers]
-    duration_s = [_number(h, "ActualFrameDuration") for h in headers]
+    series = [_moment(header, "SeriesDate", "SeriesTime", notes) for header in headers]
+    known = [moment for moment in series if moment is not None]
+    if len(set(known)) > 1:
+        notes.append("Series Time (0008,0031) differs between slices; the earliest was taken.")
+    start = min(known, default=None)
     return AcquisitionTimes(
-        acquisition=tuple(moment for moment in acquisition if moment is not None),
-        series=datetime_of(_text(first, "SeriesDate"), _text(first, "SeriesTime")),
-        siemens_decay_correction=_private_datetime(first, 0x0071, "SIEMENS MED PT", 0x22, notes),
-        ge_scan=_private_datetime(first, 0x0009, "GEMS_PETD_01", 0x0D, notes),
+        acquisition=_acquired(headers, start, notes),
+        series=start,
+        siemens_decay_correction=_private_datetime(first, _SIEMENS, notes),
+        ge_scan=_private_datetime(first, _GE, notes),
+        decay_correction=datetime_of(
+            text_of(first, "DecayCorrectionDateTime"), None, local_offset=text_of(first, "TimezoneOffsetFromUTC")
+        ),
         # Both are in ms: DICOM PS3.3 C.8.9.4.
-        frame_reference_s=tuple(value / 1000.0 for value in frame_s if value is not None),
-        frame_duration_s=tuple(value / 1000.0 for value in duration_s if value is not None),
-        frame_reference_at_start=_text(first, "Manufacturer").upper().startswith("GE"),
+        frame_reference_s=tuple(ms / MILLISECONDS_PER_SECOND for ms in _numbers(headers, "FrameReferenceTime")),
+        frame_duration_s=tuple(ms / MILLISECONDS_PER_SECOND for ms in _numbers(headers, "ActualFrameDuration")),
+        decay_factors=_numbers(headers, "DecayFactor"),
+        frame_reference_at_start=text_of(first, "Manufacturer").upper().startswith("GE"),
     )
 
 
-def _injection_date_and_time(tracer: Any, header: Any, notes: list[str]) -> datetime | None:
-    text = _text(tracer, "RadiopharmaceuticalStartDateTime")
-    return datetime_of(text, None, local_offset=_text(header, "TimezoneOffsetFromUTC"), notes=notes)
+def _acquired(headers: list[Any], series: datetime | None, notes: list[str]) -> tuple[datetime, ...]:
+    """Return when each slice was acquired; empty unless all of them say so.
+
+    Where Acquisition Date is absent that of the series is taken, and the next day if the slice would otherwise have
+    been acquired half a day or more before the series.
+    """
+    moments = []
+    for header in headers:
+        moment = _moment(header, "AcquisitionDate", "AcquisitionTime", notes)
+        if moment is None:
+            moment = datetime_of(
+                text_of(header, "AcquisitionDateTime"), None, local_offset=text_of(header, "TimezoneOffsetFromUTC")
+            )
+        since_midnight = time_of(text_of(header, "AcquisitionTime"))
+        if moment is None and since_midnight is not None and series is not None:
+            moment = datetime.combine(series.date(), datetime.min.time()) + since_midnight
+            if series - moment > timedelta(hours=12):
+                moment += timedelta(days=1)
+            _once(notes, "Acquisition Date (0008,0022) is absent; that of the series was taken.")
+        if moment is not None:
+            moments.append(moment)
+    if 0 < len(moments) < len(headers):
+        _once(notes, f"Acquisition Time (0008,0032) is absent in {len(headers) - len(moments)} slices.")
+    return tuple(moments) if len(moments) == len(headers) else ()
 
 
-def _private_datetime(header: Any, group: int, creator: str, element: int, notes: list[str]) -> datetime | None:
-    """Return a private DateTime; where the creator was dropped, the block at 0x10 is taken as the vendor's."""
+def _moment(header: Any, date: str, time: str, notes: list[str]) -> datetime | None:
+    day, clock = text_of(header, date), text_of(header, time)
+    moment = datetime_of(day, clock)
+    if moment is None and day and clock:
+        _once(notes, f"{attribute_of(date)} {day!r} with {attribute_of(time)} {clock!r} is no date and time.")
+    elif moment is None and clock and time_of(clock) is None:
+        _once(notes, f"{attribute_of(time)} {clock!r} is no time.")
+    return moment
+
+
+def _time_only(tracer: Any, notes: list[str]) -> timedelta | None:
+    text = text_of(tracer, "RadiopharmaceuticalStartTime")
+    since_midnight = time_of(text)
+    if text and since_midnight is None:
+        _once(notes, f"{attribute_of('RadiopharmaceuticalStartTime')} {text!r} is no time.")
+    return since_midnight
+
+
+def _understood(keyword: str, text: str, moment: datetime | None, notes: list[str]) -> datetime | None:
+    if text and moment is None:
+        _once(notes, f"{attribute_of(keyword)} {text!r} is no date and time.")
+    return moment
+
+
+def _numbers(headers: Sequence[Any], keyword: str) -> tuple[float, ...]:
+    """Return one number per slice; empty unless every slice has one."""
+    found = [number_of(header, keyword) for header in headers]
+    numbers = tuple(value for value in found if value is not None)
+    return numbers if len(numbers) == len(headers) else ()
+
+
+def _words(header: Any, keyword: str) -> tuple[str, ...]:
+    return tuple(str(word).strip().upper() for word in values_of(header, keyword))
+
+
+def _private(header: Any, where: tuple[int, str, int, str]) -> str:
+    """Return a private value as text, "" where absent; where the creator was dropped, of the block at 0x10."""
+    group, creator, element, _ = where
     try:
         value = header.private_block(group, creator)[element].value
     except KeyError:
         entry = header.get((group, 0x1000 + element))
         if entry is None or (group, 0x0010) in header:
-            return None
+            return ""
         value = entry.value
-    text = value.decode("ascii", "ignore") if isinstance(value, bytes) else str(value)
-    return datetime_of(text.strip("\0 "), None, local_offset=_text(header, "TimezoneOffsetFromUTC"), notes=notes)
+    text = value.decode("ascii", "ignore") if isinstance(value, bytes) else str("" if value is None else value)
+    return text.strip("\0 ")
 
 
-def _text(header: Any, keyword: str) -> str:
-    value = header.get(keyword)
-    return "" if value is None else str(value).strip()
+def _private_datetime(header: Any, where: tuple[int, str, int, str], notes: list[str]) -> datetime | None:
+    text = _private(header, where)
+    moment = datetime_of(text, None, local_offset=text_of(header, "TimezoneOffsetFromUTC"), notes=notes)
+    if text and moment is None:
+        _once(notes, f"{where[3]} ({where[0]:04X},{0x1000 + where[2]:04X}) {text!r} is no date and time.")
+    return moment
 
 
-def _number(header: Any, keyword: str) -> float | None:
-    text = _text(header, keyword)
+def _private_numbers(headers: Sequence[Any], where: tuple[int, str, int, str]) -> tuple[float, ...]:
+    """Return one number per slice; empty where no slice has one.
+
+    Raises
+    ------
+    UnitError
+        If it is no number, or only some slices have it.
+    """
+    texts = [_private(header, where) for header in headers]
+    attribute = f"Philips {where[3]} ({where[0]:04X},{0x1000 + where[2]:04X})"
+    present = [text for text in texts if text]
+    if not present:
+        return ()
+    if len(present) < len(texts):
+        raise UnitError(
+            f"{attribute} is absent in {len(texts) - len(present)} of {len(texts)} slices. Give one series."
+        )
     try:
-        return float(text) if text else None
+        numbers = tuple(float(text) for text in texts)
     except ValueError:
-        raise UnitError(f"{_attribute(keyword)} is {text!r}; expected a number.") from None
+        numbers = (math.nan,)
+    if not all(math.isfinite(number) for number in numbers):
+        raise UnitError(f"{attribute} is {texts[0]!r}; expected a number.")
+    return numbers
 
 
-def _meaning(tracer: Any, keyword: str) -> str:
-    codes = list(tracer.get(keyword) or ())
-    return _text(codes[0], "CodeMeaning") if codes else ""
+def _acquisition(
+    headers: list[Any], tracer: Any, nuclides: tuple[Radionuclide, ...], conversion: SuvConversion
+) -> dict[str, object]:
+    first = headers[0]
+    nuclide = nuclides[0] if len(nuclides) == 1 else None
+    if nuclide is None and conversion.half_life_s is not None:
+        nuclide = radionuclide_of_half_life(conversion.half_life_s)
+    codes = [
+        recorded(item, ("CodeValue", "CodingSchemeDesignator", "CodeMeaning"))
+        for item in tracer.get("RadionuclideCodeSequence") or ()
+    ]
+    private = [
+        recorded_private(where[0], where[2], where[3], _private(first, where))
+        for where in (_SIEMENS, _GE, _PHILIPS_SUV, _PHILIPS_ACTIVITY)
+    ]
+    pharmaceuticals = list(tracer.get("RadiopharmaceuticalCodeSequence") or ())
+    meaning = text_of(pharmaceuticals[0], "CodeMeaning") if pharmaceuticals else ""
+    return {
+        "tags": [
+            *recorded(first, _SERIES_ATTRIBUTES),
+            *recorded(tracer, _TRACER_ATTRIBUTES),
+            *[entry for code in codes for entry in code],
+            *recorded_range(headers, _SLICE_ATTRIBUTES),
+            *[entry for entry in private if entry is not None],
+        ],
+        **described(conversion),
+        "tracer": text_of(tracer, "Radiopharmaceutical") or meaning,
+        "radionuclide": nuclide.name if nuclide else None,
+        "manufacturer": text_of(first, "Manufacturer"),
+        "model": text_of(first, "ManufacturerModelName"),
+    }
 
 
-def _attribute(keyword: str) -> str:
-    from pydicom.datadict import dictionary_description, tag_for_keyword
-
-    tag = tag_for_keyword(keyword) or 0
-    return f"{dictionary_description(tag)} ({tag >> 16:04X},{tag & 0xFFFF:04X})"
-
-
-def _tags(header: Any, keywords: tuple[str, ...]) -> list[dict[str, object]]:
-    return [_tag(keyword, header.get(keyword)) for keyword in keywords if header.get(keyword) not in (None, "")]
-
-
-def _tag(keyword: str, value: Any) -> dict[str, object]:
-    name, _, tag = _attribute(keyword).rpartition(" ")
-    plain = str(value) if isinstance(value, str) or not hasattr(value, "__iter__") else [str(item) for item in value]
-    return {"tag": tag, "name": name, "value": plain}
-
-
-def _as_number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return 0.0
-
-
-def _slice_tags(headers: list[Any]) -> list[dict[str, object]]:
-    """Return what differs from slice to slice as its distinct values, first and last, in order."""
-    result = []
-    for keyword in ("AcquisitionDate", "AcquisitionTime", "FrameReferenceTime", "ActualFrameDuration", "RescaleSlope"):
-        values = sorted({_text(header, keyword) for header in headers} - {""}, key=_as_number)
-        if values:
-            result.append(_tag(keyword, values[0] if len(values) == 1 else [values[0], values[-1]]))
-    return result
+def _once(notes: list[str], note: str) -> None:
+    if note not in notes:
+        notes.append(note)

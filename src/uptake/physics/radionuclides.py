@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from uptake.core.errors import UnitError
@@ -85,10 +86,38 @@ a header's own value is always preferred.
 """
 
 
+ELEMENTS = {
+    "as": ("arsenic",), "br": ("bromine",), "c": ("carbon",), "cu": ("copper",), "f": ("fluorine", "fluor"),
+    "fe": ("iron",), "ga": ("gallium",), "ge": ("germanium",), "i": ("iodine",), "k": ("potassium",),
+    "mn": ("manganese",), "n": ("nitrogen",), "na": ("sodium",), "nb": ("niobium",), "o": ("oxygen",),
+    "rb": ("rubidium",), "sc": ("scandium",), "se": ("selenium",), "tb": ("terbium",), "tc": ("technetium",),
+    "ti": ("titanium",), "y": ("yttrium",), "zn": ("zinc",), "zr": ("zirconium",),
+}  # fmt: skip
+"""Names of the elements of `RADIONUCLIDES` by symbol, in small letters."""
+
+
 def radionuclide_of_code(code: str) -> Radionuclide | None:
     """Return the nuclide with this Code Value (0008,0100), or None if the code is not listed."""
     wanted = code.strip().upper()
     return next((nuclide for nuclide in RADIONUCLIDES if wanted in nuclide.codes), None)
+
+
+def radionuclide_of_meaning(text: str) -> Radionuclide | None:
+    """Return the nuclide that a Code Meaning (0008,0104) names, or None where it names none or several.
+
+    Understood are mass number and element in any order and decoration: "^68^Gallium", "68Ga", "Ga-68",
+    "F^18^[^18^Fluorine]".
+    """
+    parts = set(re.findall(r"\d+|[a-z]+", text.lower()))
+    found = []
+    for nuclide in RADIONUCLIDES:
+        symbol, _, mass = nuclide.name.lower().partition("-")
+        number = mass.rstrip("m")
+        metastable = "m" in parts or f"m{symbol}" in parts
+        named = parts & {symbol, f"m{symbol}", *ELEMENTS[symbol]}
+        if number in parts and named and metastable == mass.endswith("m"):
+            found.append(nuclide)
+    return found[0] if len(found) == 1 else None
 
 
 def radionuclide_of_half_life(half_life_s: float) -> Radionuclide | None:
