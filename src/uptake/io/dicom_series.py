@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -166,13 +166,16 @@ def quiet_headers() -> Iterator[None]:
         yield
 
 
-def first_headers(place: Path) -> dict[Path, Any]:
-    """Return, of the first DICOM file in each folder and archive below a place, study, modality and class (light)."""
+def first_headers(place: Path, *, tags: Sequence[str] = ()) -> dict[Path, Any]:
+    """Return, of the first DICOM file in each folder and archive below a place, study, modality and class (light).
+
+    `tags` are the keywords of further attributes.
+    """
     found: dict[Path, Any] = {}
     with Files() as files, quiet_headers():
         for path in files.below(place):
             if path.parent not in found:
-                header = light_header(path, files)
+                header = light_header(path, files, tags=tags)
                 if header is not None:
                     found[path.parent] = header
     return found
@@ -292,7 +295,7 @@ def _cut_short(header: Any) -> bool:
     return isinstance(length, int) and isinstance(value, bytes) and length != 0xFFFFFFFF and len(value) < length
 
 
-def light_header(path: Path, files: Files) -> Any:
+def light_header(path: Path, files: Files, *, tags: Sequence[str] = ()) -> Any:
     """Return study, modality and class of a file, or None if it is no DICOM object."""
     from pydicom import dcmread
 
@@ -302,6 +305,6 @@ def light_header(path: Path, files: Files) -> Any:
             if start[_PREAMBLE:] != _PREFIX or path.name.upper() == "DICOMDIR":
                 return None
             stream.seek(0)
-            return dcmread(stream, stop_before_pixels=True, specific_tags=list(_LIGHT_TAGS))
+            return dcmread(stream, stop_before_pixels=True, specific_tags=[*_LIGHT_TAGS, *tags])
     except Exception:  # a damaged file says nothing here; `scan` reports it
         return None

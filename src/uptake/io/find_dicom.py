@@ -7,6 +7,7 @@ from pathlib import Path
 from uptake.core.errors import InputError
 from uptake.io.archive import Files, is_archive
 from uptake.io.dicom_series import DICOM_SUFFIXES, MULTI_FRAME, first_headers, is_dicom, light_header, quiet_headers
+from uptake.io.identifiers import IDENTIFYING, Identifiers
 
 NAME_TAIL = 6
 """Characters of the Study Instance UID that tell apart the studies of one folder."""
@@ -29,19 +30,22 @@ def studies_in(place: Path) -> list[str | None] | None:
     if not headers:
         return None
     uid_of = {folder: str(header.get("StudyInstanceUID", "") or "") for folder, header in headers.items()}
-    uids = sorted(set(uid_of.values()))
-    if len(uids) == 1:
-        return [None]
     homes: dict[str, set[Path]] = {}
-    with_pet: set[Path] = set()
+    modalities: dict[Path, set[str]] = {}
     for folder, header in headers.items():
         home = _child_towards(place, folder)
         homes.setdefault(uid_of[folder], set()).add(home)
-        if str(header.get("Modality", "")) == "PT":
-            with_pet.add(home)
+        modalities.setdefault(home, set()).add(str(header.get("Modality", "") or ""))
+    with_pet = {home for home, kinds in modalities.items() if "PT" in kinds}
+    # Test objects and copies may share a UID: archives, and folders that each hold a PET and more, are studies.
+    whole = {home for home in with_pet if is_archive(home) or len(modalities[home]) > 1}
+    if len(whole - {place}) > 1:
+        return None
+    if len(homes) == 1:
+        return [None]
     # A sub-folder without PET whose study lies in another sub-folder too is a series, not a study.
     by_series = any(len(places) > 1 and places - with_pet for places in homes.values())
-    return list(uids) if by_series or is_archive(place) else None
+    return sorted(homes) if by_series or is_archive(place) else None
 
 
 def require_dicom_file(path: Path) -> bool:
@@ -61,6 +65,17 @@ def require_dicom_file(path: Path) -> bool:
     if header is None or str(header.get("SOPClassUID", "")) not in MULTI_FRAME:
         raise InputError(f"{path}: one DICOM file is one slice; give the folder that holds the whole series.")
     return True
+
+
+def identifiers_in(place: Path, study_uid: str | None = None) -> tuple[Identifiers, str]:
+    """Return the identifying values of a study and its Study Instance UID, from one file of each sub-folder (light)."""
+    found = [
+        header
+        for header in first_headers(place, tags=("PatientIdentityRemoved", *IDENTIFYING)).values()
+        if study_uid is None or str(header.get("StudyInstanceUID", "") or "") == study_uid
+    ]
+    uids = sorted(str(header.get("StudyInstanceUID", "") or "") for header in found)
+    return Identifiers.of(found), study_uid or (uids[0] if uids else str(place))
 
 
 def _child_towards(place: Path, folder: Path) -> Path:

@@ -32,10 +32,10 @@ KEPT_TEXT = frozenset({
 """Attributes of free text that describe scanner and tracer; kept unless they hold an identifying value."""
 
 GENERIC = frozenset({
-    "anon", "anonymised", "anonymized", "anonymous", "case", "name", "no", "none", "patient", "phantom", "pseudonym",
-    "research", "study", "subject", "test", "unknown",
+    "anon", "anonymised", "anonymized", "anonymous", "case", "demo", "dro", "name", "nema", "no", "none", "patient",
+    "phantom", "pseudonym", "qa", "qc", "research", "sim", "simulated", "study", "subject", "test", "unknown",
 })  # fmt: skip
-"""Words that stand in the place of a name and identify nobody."""
+"""Words that stand in the place of a name or number and identify nobody."""
 
 REMOVED = "removed"
 
@@ -87,7 +87,7 @@ class Identifiers:
                     words |= set(parts) - GENERIC
                     if len(parts) > 1 and set(parts) - GENERIC:
                         numbers |= {"".join(parts), "".join(reversed(parts))}
-                elif len(_plain(text)) > 1:
+                elif len(_plain(text)) > 1 and not _words(text) <= GENERIC:
                     numbers.add(_plain(text))
         return Identifiers(frozenset(words), frozenset(numbers), bool(flags) and all(flags))
 

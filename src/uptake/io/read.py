@@ -162,7 +162,7 @@ def read_case(
         ct = _image("ct", files.ct, sources, warnings)
     if ct is not None:
         warnings += require_hu(ct.array, ct.voxel_volume_ml, name=ct_name)
-        warnings += _overlap(pet, ct, pet_name=pet_name, ct_name=ct_name)
+        warnings += overlap_warnings(pet, ct, pet_name=pet_name, ct_name=ct_name)
     wanted = LABELS if labels is True else labels or ()
     masks: dict[str, Volume | None] = {}
     for role, file in (("lesions", files.lesions), ("organs", files.organs)):
@@ -209,8 +209,14 @@ def _labels(
     return volume
 
 
-def _overlap(pet: Volume, ct: Volume, *, pet_name: str, ct_name: str) -> tuple[str, ...]:
-    """Refuse a CT that lies elsewhere, and report one that holds little of what the PET shows."""
+def overlap_warnings(pet: Volume, ct: Volume, *, pet_name: str, ct_name: str) -> tuple[str, ...]:
+    """Refuse a CT that lies elsewhere, and report one that holds little of what the PET shows.
+
+    Raises
+    ------
+    GeometryError
+        If the two lie in different frames of reference, or do not overlap.
+    """
     require_same_frame(pet, ct, names=(pet_name, ct_name))
     pet_in_ct, ct_in_pet = overlap_fraction(pet, ct), overlap_fraction(ct, pet)
     if max(pet_in_ct, ct_in_pet) == 0.0:
