@@ -106,6 +106,9 @@ class LabelPair:
             return nothing, nothing
         box = tuple(slice(min(b[a].start for b in found), max(b[a].stop for b in found)) for a in range(3))
         at = np.flatnonzero(chosen)
+        if len(chosen) == 2 and self.prediction.dtype == np.uint8:
+            # Zeros and ones are a mask already, in the same bytes.
+            return self.prediction[box].view(np.bool_), self.reference[box].view(np.bool_)
         if len(at) == 1:
             return np.asarray(self.prediction[box] == at[0]), np.asarray(self.reference[box] == at[0])
         if chosen[1:].all():

@@ -16,7 +16,7 @@ from uptake.core.errors import UsageError
 from uptake.core.types import Mask
 from uptake.evaluation.empty import EmptyRule, missed_volume, ratio, share
 from uptake.evaluation.surface import require_masks
-from uptake.geometry.components import connected_components
+from uptake.geometry.components import CONNECTIVITIES, bounding_box, component_voxels, labelled
 
 AUTOPET_CONNECTIVITY = 18
 AUTOPET_IOU = 0.1
@@ -102,12 +102,13 @@ def lesion_overlap(prediction: Mask, reference: Mask, *, connectivity: int = AUT
         If the connectivity is not 6, 18 or 26.
     """
     require_masks(prediction, reference)
+    if connectivity not in CONNECTIVITIES:
+        raise UsageError(f"connectivity is 6, 18 or 26 in three dimensions, came {connectivity!r}.")
+    if prediction.flags.f_contiguous and reference.flags.f_contiguous:
+        prediction, reference = prediction.T, reference.T  # the order in memory; components do not depend on it
     both = prediction & reference
-    found = connected_components(prediction, connectivity=connectivity)
-    first, first_voxels = found.labels[both].astype(np.int64), found.voxels
-    del found  # the labels of one mask are gone before those of the other are made
-    found = connected_components(reference, connectivity=connectivity)
-    second, second_voxels = found.labels[both].astype(np.int64), found.voxels
+    first, first_voxels = _components(prediction, both, connectivity)
+    second, second_voxels = _components(reference, both, connectivity)
     columns = max(len(second_voxels), 1)
     code = (first - 1) * columns + (second - 1)
     if len(first_voxels) * columns <= DENSE_TABLE:
@@ -223,6 +224,15 @@ def matched_pairs(
         return pairs
     chosen = _greedy(pairs, iou) if matching == "one_to_one_greedy" else _hungarian(pairs, iou)
     return pairs[np.sort(chosen)]
+
+
+def _components(mask: Mask, where: Mask, connectivity: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the component at each voxel of `where`, and the size of each; the labels themselves are gone at once."""
+    box = bounding_box(mask)
+    if box is None:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    labels, count = labelled(mask[box], connectivity=connectivity)
+    return labels[where[box]].astype(np.int64), component_voxels(labels, mask[box], count)
 
 
 def _greedy(pairs: npt.NDArray[np.int64], iou: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

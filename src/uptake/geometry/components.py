@@ -18,6 +18,9 @@ from uptake.geometry.volume import Volume
 CONNECTIVITIES = (6, 18, 26)
 """Neighbours that hold voxels together: across faces; faces and edges; faces, edges and corners."""
 
+COUNTED_AT_ONCE = 1 << 20
+"""Voxels per step of a count: eight bytes each, for a moment."""
+
 Box = tuple[slice, slice, slice]
 
 
@@ -125,25 +128,51 @@ def connected_components(mask: Mask, *, connectivity: int = 18) -> Components:
     -----
     Labelling is done by connected-components-3d (W. Silversmith), inside the bounding box of the mask only.
     """
+    box = bounding_box(mask)
+    inside, count = labelled(mask if box is None else mask[box], connectivity=connectivity)
+    if box is None or count == 0:
+        return Components(inside, np.zeros(0, np.int64), (), connectivity)
+    from scipy import ndimage
+
+    voxels = component_voxels(inside, mask[box], count)
+    boxes = tuple(_shifted(found, box) for found in ndimage.find_objects(inside, max_label=count))
+    if inside.shape == mask.shape:
+        return Components(inside, voxels, boxes, connectivity)
+    labels = np.zeros(mask.shape, inside.dtype)
+    labels[box] = inside
+    return Components(labels, voxels, boxes, connectivity)
+
+
+def labelled(mask: Mask, *, connectivity: int = 18) -> tuple[npt.NDArray[np.unsignedinteger[Any]], int]:
+    """Return the components of a mask (i, j, k) as an array of numbers from 1, and how many there are; no more.
+
+    Raises
+    ------
+    UsageError
+        If `connectivity` is not 6, 18 or 26.
+    """
     if connectivity not in CONNECTIVITIES:
         raise UsageError(f"connectivity is 6, 18 or 26 in three dimensions, came {connectivity!r}.")
-    box = bounding_box(mask)
-    if box is None:
-        return Components(np.zeros(mask.shape, np.uint16), np.zeros(0, np.int64), (), connectivity)
+    if not mask.any():
+        return np.zeros(mask.shape, np.uint16), 0
     import cc3d
 
     # Not `binary_image=True`, nor booleans: that path of cc3d 4.1.1 counts provisional labels too low in thin masks
     # and fails with connectivity 26, e.g. for the 3x1x1 mask 1 0 1.
-    inside, count = cc3d.connected_components(
-        np.ascontiguousarray(mask[box]).view(np.uint8),
-        connectivity=cast(Literal[6, 18, 26], connectivity),
-        return_N=True,
+    labels, count = cc3d.connected_components(
+        np.ascontiguousarray(mask).view(np.uint8), connectivity=cast(Literal[6, 18, 26], connectivity), return_N=True
     )
-    statistics = cc3d.statistics(inside)
-    labels = np.zeros(mask.shape, inside.dtype)
-    labels[box] = inside
-    boxes = tuple(_shifted(found, box) for found in statistics["bounding_boxes"][1 : count + 1])
-    return Components(labels, statistics["voxel_counts"][1 : count + 1].astype(np.int64), boxes, connectivity)
+    return labels, int(count)
+
+
+def component_voxels(labels: npt.NDArray[np.unsignedinteger[Any]], mask: Mask, count: int) -> npt.NDArray[np.int64]:
+    """Return the size (count,) of each component of `labels`, which number the True voxels of `mask`."""
+    voxels = np.zeros(count + 1, np.int64)
+    found = labels[mask]
+    for first in range(0, len(found), COUNTED_AT_ONCE):
+        part = np.bincount(found[first : first + COUNTED_AT_ONCE])
+        voxels[: len(part)] += part
+    return voxels[1:]
 
 
 def _shifted(inner: Box, outer: Box) -> Box:
