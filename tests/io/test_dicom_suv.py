@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from uptake.core.errors import InputError, MissingAttributeError, UnitError
 from uptake.io.dicom_suv import suv_of_headers
@@ -225,6 +228,52 @@ def test_several_injections_are_refused():
     twice.RadiopharmaceuticalInformationSequence.append(header().RadiopharmaceuticalInformationSequence[0])
     with pytest.raises(InputError, match=r"\(0054,0016\) has 2 items"):
         factor_of(twice)
+
+
+@given(
+    dropped=st.sets(
+        st.sampled_from(
+            ["Units", "DecayCorrection", "CorrectedImage", "PatientWeight", "PatientSize", "PatientSex", "SeriesDate",
+             "SeriesTime", "AcquisitionDate", "AcquisitionTime", "ActualFrameDuration", "RadionuclideTotalDose",
+             "RadionuclideHalfLife", "RadiopharmaceuticalStartTime"]
+        ),
+        max_size=5,
+    ),
+    coded=st.booleans(),
+)  # fmt: skip
+def test_whatever_is_dropped_is_named_or_not_needed(dropped, coded):
+    needed = {"Units", "DecayCorrection", "PatientWeight", "RadionuclideTotalDose", "RadiopharmaceuticalStartTime"}
+    absent = dropped & needed
+    if not coded:
+        absent |= dropped & {"RadionuclideHalfLife"}
+    if "AcquisitionTime" in dropped or {"AcquisitionDate", "SeriesDate"} <= dropped:
+        absent.add("AcquisitionTime")
+    if {"AcquisitionDate", "SeriesTime"} <= dropped:
+        absent.add("AcquisitionTime")  # nor a date for it
+    slices = header(code=("C-111A1", "") if coded else None, **dict.fromkeys(dropped))
+    try:
+        factor, acquisition, _ = factor_of(slices)
+    except InputError as error:
+        assert absent
+        assert re.search(r"\([0-9A-F]{4},[0-9A-F]{4}\)", str(error))
+        return
+    assert not absent
+    assert factor == pytest.approx(PER_BQ)
+    assert acquisition["suv_rule"] == "BQML/START"
+
+
+@pytest.mark.parametrize("keyword", ["PatientSize", "FrameReferenceTime", "ActualFrameDuration", "DecayFactor"])
+def test_words_in_place_of_numbers_that_are_not_needed_are_reported(keyword):
+    from pydicom.datadict import tag_for_keyword
+    from pydicom.dataelem import RawDataElement
+    from pydicom.tag import Tag
+
+    words = header()
+    tag = Tag(tag_for_keyword(keyword))
+    words[tag] = RawDataElement(tag, "DS", 4, b"abcd", 0, False, True)
+    factor, _, notes = factor_of(words)
+    assert factor == pytest.approx(PER_BQ)
+    assert "is 'abcd'; expected a number" in notes[0]
 
 
 def published(shared_data, name):

@@ -31,6 +31,8 @@ def test_dates_and_times():
     assert datetime_of("20240102103000.5", None) == datetime(2024, 1, 2, 10, 30, 0, 500000)
     assert datetime_of("", "1030") is None
     assert datetime_of("20241302", "1030") is None
+    assert datetime_of("00010101", "1030") is None
+    assert datetime_of("99991231235959", None) is None
     assert datetime_of("20240102", "") is None
     assert datetime_of("2024", None) is None
 

@@ -7,6 +7,7 @@ from uptake.physics.radionuclides import (
     RADIONUCLIDES,
     radionuclide_of_code,
     radionuclide_of_half_life,
+    radionuclide_of_meaning,
     require_half_life,
 )
 
@@ -18,6 +19,37 @@ def test_codes_name_nuclides(code, name):
     nuclide = radionuclide_of_code(code)
     assert nuclide is not None
     assert nuclide.name == name
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("^18^Fluorine", "F-18"), ("18F", "F-18"), ("F^18^[^18^Fluorine]", "F-18"), ("Ga-68", "Ga-68"),
+        ("68Gallium", "Ga-68"), ("^94m^Technetium", "Tc-94m"), ("94mTc", "Tc-94m"), ("^52m^Manganese", "Mn-52m"),
+        ("^52^Manganese", "Mn-52"), ("Zirconium 89", "Zr-89"),
+    ],
+)  # fmt: skip
+def test_meanings_name_nuclides(text, name):
+    nuclide = radionuclide_of_meaning(text)
+    assert nuclide is not None
+    assert nuclide.name == name
+
+
+@pytest.mark.parametrize(
+    "text", ["", "Fluorodeoxyglucose", "FDG 18", "68", "Gallium", "^99m^Technetium", "18F and 68Ga"]
+)
+def test_meanings_that_name_none_or_two(text):
+    assert radionuclide_of_meaning(text) is None
+
+
+def test_every_meaning_of_the_context_group_is_understood():
+    from pydicom.sr._cid_dict import cid_concepts
+    from pydicom.sr._concepts_dict import concepts
+
+    for scheme, names in cid_concepts[4020].items():
+        for name in names:
+            for code, (meaning, _) in concepts[scheme][name].items():
+                assert radionuclide_of_meaning(meaning) is radionuclide_of_code(code) is not None
 
 
 def test_unknown_codes_and_half_lives_name_nothing():

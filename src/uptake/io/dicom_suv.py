@@ -113,13 +113,16 @@ def _record(headers: list[Any], tracer: Any, notes: list[str]) -> SuvRecord:
             f"Rescale Intercept (0028,1052) is {max(intercepts, key=abs):g}, which the standard has at 0 for PET; it "
             "was added all the same."
         )
+    units = text_of(first, "Units").upper()
+    # The factors are defined for counts alone; other images of the same scanners carry them too.
+    counted = headers if units == "CNTS" else []
     local_offset = text_of(first, "TimezoneOffsetFromUTC")
     start = text_of(tracer, "RadiopharmaceuticalStartDateTime")
     return SuvRecord(
-        units=text_of(first, "Units").upper(),
+        units=units,
         decay_correction=text_of(first, "DecayCorrection").upper(),
         patient_weight_kg=number_of(first, "PatientWeight"),
-        patient_height_m=number_of(first, "PatientSize"),
+        patient_height_m=_optional(first, "PatientSize", notes),
         patient_sex=text_of(first, "PatientSex").upper(),
         injected_dose_bq=number_of(tracer, "RadionuclideTotalDose"),
         half_life_s=number_of(tracer, "RadionuclideHalfLife"),
@@ -137,8 +140,8 @@ def _record(headers: list[Any], tracer: Any, notes: list[str]) -> SuvRecord:
         corrected_image=_words(first, "CorrectedImage"),
         series_type=_words(first, "SeriesType"),
         image_type=_words(first, "ImageType"),
-        philips_activity_factors=_private_numbers(headers, _PHILIPS_ACTIVITY),
-        philips_suv_factors=_private_numbers(headers, _PHILIPS_SUV),
+        philips_activity_factors=_private_numbers(counted, _PHILIPS_ACTIVITY),
+        philips_suv_factors=_private_numbers(counted, _PHILIPS_SUV),
     )
 
 
@@ -182,7 +185,8 @@ def _require_one(keyword: str, headers: Sequence[Any]) -> None:
 
 def _times(headers: list[Any], notes: list[str]) -> AcquisitionTimes:
     first = headers[0]
-    series = [_moment(header, "SeriesDate", "SeriesTime", notes) for header in headers]
+    written = {(text_of(header, "SeriesDate"), text_of(header, "SeriesTime")): header for header in headers}
+    series = [_moment(header, "SeriesDate", "SeriesTime", notes) for header in written.values()]
     known = [moment for moment in series if moment is not None]
     if len(set(known)) > 1:
         notes.append("Series Time (0008,0031) differs between slices; the earliest was taken.")
@@ -196,9 +200,9 @@ def _times(headers: list[Any], notes: list[str]) -> AcquisitionTimes:
             text_of(first, "DecayCorrectionDateTime"), None, local_offset=text_of(first, "TimezoneOffsetFromUTC")
         ),
         # Both are in ms: DICOM PS3.3 C.8.9.4.
-        frame_reference_s=tuple(ms / MILLISECONDS_PER_SECOND for ms in _numbers(headers, "FrameReferenceTime")),
-        frame_duration_s=tuple(ms / MILLISECONDS_PER_SECOND for ms in _numbers(headers, "ActualFrameDuration")),
-        decay_factors=_numbers(headers, "DecayFactor"),
+        frame_reference_s=tuple(ms / MILLISECONDS_PER_SECOND for ms in _numbers(headers, "FrameReferenceTime", notes)),
+        frame_duration_s=tuple(ms / MILLISECONDS_PER_SECOND for ms in _numbers(headers, "ActualFrameDuration", notes)),
+        decay_factors=_numbers(headers, "DecayFactor", notes),
         frame_reference_at_start=text_of(first, "Manufacturer").upper().startswith("GE"),
     )
 
@@ -253,11 +257,20 @@ def _understood(keyword: str, text: str, moment: datetime | None, notes: list[st
     return moment
 
 
-def _numbers(headers: Sequence[Any], keyword: str) -> tuple[float, ...]:
+def _numbers(headers: Sequence[Any], keyword: str, notes: list[str]) -> tuple[float, ...]:
     """Return one number per slice; empty unless every slice has one."""
-    found = [number_of(header, keyword) for header in headers]
+    found = [_optional(header, keyword, notes) for header in headers]
     numbers = tuple(value for value in found if value is not None)
     return numbers if len(numbers) == len(headers) else ()
+
+
+def _optional(header: Any, keyword: str, notes: list[str]) -> float | None:
+    """Return a number that not every rule needs; what is none is noted, and missed where it is needed."""
+    try:
+        return number_of(header, keyword)
+    except UnitError as error:
+        _once(notes, str(error))
+        return None
 
 
 def _words(header: Any, keyword: str) -> tuple[str, ...]:

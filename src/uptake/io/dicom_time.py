@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta
 
+YEARS = range(1800, 2500)
+"""Dates outside are placeholders (year 1, year 9999), with which nothing can be computed."""
+
 
 def time_of(text: str) -> timedelta | None:
     """Return the time since midnight of a TM value "HHMMSS.FFFFFF", also shortened or with colons; None if unusable.
@@ -26,6 +29,8 @@ def datetime_of(
     date: str, time: str | None, *, local_offset: str = "", notes: list[str] | None = None
 ) -> datetime | None:
     """Return the moment of a DA and a TM value, or of a DT value where `time` is None; None if unusable.
+
+    Dates outside `YEARS` are unusable, so that days can be added to every moment.
 
     A UTC offset in the DT value ("+0100") is turned into the offset of the other times, `local_offset`, Timezone Offset
     From UTC (0008,0201). Where that is absent the value is taken as local and `notes` says so.
@@ -49,7 +54,9 @@ def datetime_of(
         day = datetime.strptime(date.replace(".", "").strip(), "%Y%m%d")
     except ValueError:
         return None
-    return None if since_midnight is None else day + since_midnight + shift
+    if since_midnight is None or day.year not in YEARS:
+        return None
+    return day + since_midnight + shift
 
 
 def _offset(text: str) -> timedelta:

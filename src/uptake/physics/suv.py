@@ -237,7 +237,9 @@ def _of_stored_suv(ledger: Ledger) -> tuple[str, tuple[float, ...]]:
             f"Units (0054,1001) is {record.units} but Decay Correction (0054,1102) is NONE: there is no SUV without "
             "decay correction, they contradict one another. Give the series in Bq/mL."
         )
-    if not record.decay_correction:
+    if record.decay_correction:
+        require_decay_correction(record.decay_correction)
+    else:
         ledger.warnings.append("Decay Correction (0054,1102) is absent; stored SUV was taken as corrected.")
     suv_type = record.suv_type or ("BSA" if record.units == "CM2ML" else "BW")
     ledger.inputs["suv_type"] = suv_type

@@ -162,7 +162,7 @@ def _of_activity(correction: str, inputs: _Inputs) -> tuple[float, ...]:
             exponent = constant * duration_s
             elapsed_s = (datetime.fromisoformat(text) - injection).total_seconds()
             factors.append(per_bq * exponent / -math.expm1(-exponent) * math.exp(constant * elapsed_s))
-        return tuple(factors)
+        return tuple(factors) if len(set(factors)) > 1 else (factors[0],)
     raise InputError(f"the record names the decay correction {correction!r}, which this version does not know.")
 
 
