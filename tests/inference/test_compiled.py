@@ -4,14 +4,14 @@ import torch
 from uptake.core.errors import UsageError
 from uptake.inference import compiled as module
 from uptake.inference.compiled import compiled, resolve_engine
-from uptake.networks.unet import residual_encoder_unet
+from uptake.networks.unet import unet
 
 CPU = torch.device("cpu")
 
 
 def network():
     torch.manual_seed(0)
-    built = residual_encoder_unet(2, 2, features=(4, 8), blocks=(1, 1), deep_supervision=False).eval()
+    built = unet(2, 2, features=(4, 8), blocks=(1, 1), deep_supervision=False).eval()
     for parameter in built.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     return built
@@ -20,7 +20,7 @@ def network():
 def test_openvino_gives_the_logits_of_torch_on_another_window_than_it_was_traced_on():
     pytest.importorskip("openvino")
     net = network()
-    predictor = compiled(net, channels=2, window=(16, 8, 12), smallest=4, dtype=torch.float32)
+    predictor = compiled(net, channels=2, window=(16, 8, 12), smallest=(4, 4, 4), dtype=torch.float32)
     batch = torch.randn(2, 2, 16, 8, 12, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         torch.testing.assert_close(predictor(batch), net(batch), atol=1e-3, rtol=1e-3)
@@ -28,7 +28,7 @@ def test_openvino_gives_the_logits_of_torch_on_another_window_than_it_was_traced
 
 def test_an_earlier_result_is_not_overwritten_by_a_later_call():
     pytest.importorskip("openvino")
-    predictor = compiled(network(), channels=2, window=(8, 8, 8), smallest=4, dtype=torch.float32)
+    predictor = compiled(network(), channels=2, window=(8, 8, 8), smallest=(4, 4, 4), dtype=torch.float32)
     first = predictor(torch.ones(1, 2, 8, 8, 8).cumsum(2))
     kept = first.clone()
     predictor(-torch.ones(1, 2, 8, 8, 8).cumsum(3))

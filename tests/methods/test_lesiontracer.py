@@ -87,7 +87,7 @@ def test_a_configuration_survives_json(config):
         ({"normalisation": ("asinh",)}, "2 channels need as many normalisations"),
         ({"blocks": (1, 1)}, "features and blocks name the same stages"),
         ({"features": (4,), "blocks": (1,)}, "two or more"),
-        ({"window": (64, 40, 44)}, r"window \(64, 40, 44\) must divide by 8 along each axis: 3 poolings"),
+        ({"window": (64, 40, 44)}, r"window \(64, 40, 44\) must divide by \(8, 8, 8\): the network halves it 3 times"),
         ({"window": (8, 8, 8)}, "shrinks to one voxel"),
         ({"optimiser": "adam"}, "optimiser 'adam' is unknown; choose sgd or adamw"),
         ({"schedule": "step"}, "schedule 'step' is unknown; choose poly or cosine"),

@@ -6,24 +6,26 @@ from torch import nn
 
 from uptake.networks.unet import (
     finest_only,
+    is_head,
     load_unique_state,
     mismatches,
-    residual_encoder_unet,
+    unet,
     unique_state,
+    with_organs,
 )
 
 
 def tiny(seed=0, **options):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return residual_encoder_unet(2, 3, features=(4, 8, 8), blocks=(1, 1, 2), **options)
+        return unet(2, 3, features=(4, 8, 8), blocks=(1, 1, 2), **options)
 
 
 @pytest.fixture(scope="module")
 def published():
     """ResEnc-L without memory behind its weights."""
     with torch.device("meta"):
-        return residual_encoder_unet(2, 2, features=(32, 64, 128, 256, 320, 320), blocks=(1, 3, 4, 6, 6, 6))
+        return unet(2, 2, features=(32, 64, 128, 256, 320, 320), blocks=(1, 3, 4, 6, 6, 6))
 
 
 def test_the_published_network_has_the_published_size(published):
@@ -153,4 +155,39 @@ def test_norm_and_activation_are_nnunets():
 
 def test_stages_must_agree():
     with pytest.raises(ValueError, match="features name 2 stages, blocks 3"):
-        residual_encoder_unet(2, 2, features=(4, 8), blocks=(1, 1, 1))
+        unet(2, 2, features=(4, 8), blocks=(1, 1, 1))
+
+
+def test_organ_heads_leave_the_lesion_logits_as_they_are():
+    torch.manual_seed(0)
+    network = unet(2, 3, features=(4, 8, 8), blocks=(1, 1, 2), organ_channels=5).eval()
+    x = torch.randn(1, 2, 16, 8, 8)
+    with torch.inference_mode():
+        lesions, organs = with_organs(network, x)
+        assert all(torch.equal(a, b) for a, b in zip(lesions, network(x), strict=True))
+        finest, organ = with_organs(finest_only(network), x)
+    assert torch.equal(finest, lesions[0])
+    assert torch.equal(organ, organs[0])
+    assert [tuple(level.shape[1:]) for level in organs] == [(5, 16, 8, 8), (5, 8, 4, 4)]
+
+
+def test_organ_heads_learn_from_their_own_loss():
+    network = unet(2, 2, features=(4, 8), blocks=(1, 1), organ_channels=4)
+    _, organs = with_organs(network, torch.randn(1, 2, 8, 8, 8))
+    organs[0].sum().backward()
+    assert network.decoder.organ_seg_layers[-1].weight.grad.abs().sum() > 0
+    assert network.decoder.seg_layers[-1].weight.grad is None
+    assert network.encoder.stem.convs[0].conv.weight.grad.abs().sum() > 0
+
+
+def test_a_plain_encoder_has_convolutions_only():
+    plain = unet(1, 2, features=(4, 8), blocks=(2, 2), encoder="plain", deep_supervision=False)
+    assert "encoder.stages.1.0.convs.1.conv.weight" in unique_state(plain)
+    assert plain(torch.randn(1, 1, 8, 8, 8)).shape == (1, 2, 8, 8, 8)
+    with pytest.raises(ValueError, match="'swin' is unknown"):
+        unet(1, 2, features=(4, 8), blocks=(2, 2), encoder="swin")
+
+
+def test_heads_are_told_from_the_rest():
+    names = unique_state(unet(2, 2, features=(4, 8), blocks=(1, 1), organ_channels=3))
+    assert sum(is_head(name) for name in names) == 4

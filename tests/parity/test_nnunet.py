@@ -30,7 +30,7 @@ from uptake.harmonise.onto import grid_shape
 from uptake.harmonise.plan import Fingerprint, Intensities, plan_from
 from uptake.harmonise.resample import labels_resized, resized
 from uptake.inference.sliding_window import importance, mirrored, sliding_window, window_starts
-from uptake.networks.unet import finest_only, residual_encoder_unet
+from uptake.networks.unet import finest_only, unet
 from uptake.training.losses import deep_supervision_weights, deeply_supervised, dice_cross_entropy
 
 pytestmark = [
@@ -180,7 +180,7 @@ class Told:
 def network():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        found = residual_encoder_unet(2, 2, features=(4, 8, 8), blocks=(1, 1, 1))
+        found = unet(2, 2, features=(4, 8, 8), blocks=(1, 1, 1))
     return finest_only(found.eval())
 
 

@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 
 from uptake.cases import HarmonisedCase
 from uptake.core.errors import CheckpointError
-from uptake.networks.unet import residual_encoder_unet, unique_state
+from uptake.networks.unet import unet, unique_state
 from uptake.sampling.augment import NO_AUGMENTATION, AugmentRules
 from uptake.sampling.batches import BatchRules, cut_batch
 from uptake.sampling.store import training_case
@@ -51,7 +51,7 @@ def run(cases, tmp_path):
         place.mkdir(exist_ok=True)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            network = residual_encoder_unet(2, 2, features=(4, 8), blocks=(1, 1))
+            network = unet(2, 2, features=(4, 8), blocks=(1, 1))
         if optimiser == "sgd":
             optimizer = torch.optim.SGD(network.parameters(), rate, momentum=0.99, nesterov=True)
         else:

@@ -238,7 +238,7 @@ def test_a_broken_case_is_refused_before_training(dataset, tmp_path, cli):
     [
         (("--folds", "7"), "fold 7 does not exist"),
         (("--folds", "first"), "--folds takes whole numbers"),
-        (("--window", "15", "16", "16"), "must divide by 8"),
+        (("--window", "15", "16", "16"), r"must divide by \(8, 8, 8\)"),
         (("--features", "4,8,16"), "features and blocks name the same stages"),
         (("--steps", "0"), "1 or more"),
         (("--n-folds", "9"), "4 patients cannot be split into 9 folds"),

@@ -59,7 +59,7 @@ def _why_not_openvino() -> str | None:
     return None
 
 
-def compiled(network: nn.Module, *, channels: int, window: Shape3, smallest: int, dtype: torch.dtype) -> Predictor:
+def compiled(network: nn.Module, *, channels: int, window: Shape3, smallest: Shape3, dtype: torch.dtype) -> Predictor:
     """Return the network as a compiled predictor for single windows of one size.
 
     Parameters
@@ -70,8 +70,8 @@ def compiled(network: nn.Module, *, channels: int, window: Shape3, smallest: int
         Of the input.
     window : tuple of int
         (z, y, x).
-    smallest : int
-        Side of the smallest cube that the network takes; it is traced on that, which is quick.
+    smallest : tuple of int
+        The smallest window (z, y, x) that the network takes; it is traced on that, which is quick.
     dtype : torch.dtype
         float32 (agrees with torch to about 1e-4 in the logits) or bfloat16.
     """
@@ -79,7 +79,7 @@ def compiled(network: nn.Module, *, channels: int, window: Shape3, smallest: int
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    example = torch.zeros(1, channels, smallest, smallest, smallest)
+    example = torch.zeros(1, channels, *smallest)
     example[..., 0] = 1.0  # instance norm of a constant would trace a division by its epsilon alone
     with torch.inference_mode(), warnings.catch_warnings():
         # OpenVINO's front end reads TorchScript; torch announces that tracing will go one day.

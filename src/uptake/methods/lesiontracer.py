@@ -11,6 +11,7 @@ that two CPU cores train in minutes; where it departs is said at the field.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -23,7 +24,7 @@ from uptake.core.errors import UsageError
 from uptake.core.types import Shape3, Vector3
 from uptake.inference.compiled import compiled
 from uptake.inference.sliding_window import Predictor, averaged, mirrored, sliding_window
-from uptake.networks.unet import finest_only, residual_encoder_unet
+from uptake.networks.unet import ENCODERS, finest_only, unet
 from uptake.sampling.augment import AugmentRules
 from uptake.sampling.batches import BatchRules
 from uptake.training.losses import deeply_supervised
@@ -53,9 +54,22 @@ class Config:
         (z, y, x) of the model grid; None: the median of the training cases.
     window : triple
         (z, y, x) voxels; along an axis shortened to the (padded) median case where that is smaller.
+    transpose : tuple of int
+        Order of the array axes (z, y, x) on the model grid; nnU-Net turns some datasets.
+    separate_z : bool
+        Along an axis more than three times coarser than the others take the nearest slice instead of a spline.
+    labels : tuple of str
+        Classes of the lesion heads, background first.
+    organs : tuple of str
+        Classes of the organ heads, background first; () for a network without them.
+    encoder : str
+        "residual" or "plain".
     features, blocks : tuple of int
-        Stages of the network, finest first.
-    decoder_convs : int
+        Stages of the network, finest first: width, and residual blocks (plain: convolutions).
+    kernels, strides : tuple of triples or None
+        Per stage (z, y, x); None: 3³, and stride 1 then 2.
+    decoder_convs : int or tuple of int
+    conv_bias : bool
     batch_size, steps, epoch_steps, validation_batches : int
     foreground_share : float
         Share of a batch centred on a lesion.
@@ -82,9 +96,17 @@ class Config:
     orientation: str = "LAS"
     spacing_mm: Vector3 | None = PUBLISHED_SPACING_MM
     window: Shape3 = (192, 192, 192)
+    transpose: tuple[int, int, int] = (0, 1, 2)
+    separate_z: bool = True
+    labels: tuple[str, ...] = LABELS
+    organs: tuple[str, ...] = ()
+    encoder: str = "residual"
     features: tuple[int, ...] = (32, 64, 128, 256, 320, 320)
     blocks: tuple[int, ...] = (1, 3, 4, 6, 6, 6)
-    decoder_convs: int = 1
+    kernels: tuple[Shape3, ...] | None = None
+    strides: tuple[Shape3, ...] | None = None
+    decoder_convs: int | tuple[int, ...] = 1
+    conv_bias: bool = True
     batch_size: int = 3
     steps: int = 375_000
     epoch_steps: int = 250
@@ -107,12 +129,22 @@ class Config:
             raise UsageError(f"{len(self.channels)} channels need as many normalisations, came {self.normalisation}.")
         if len(self.features) != len(self.blocks) or len(self.features) < 2:
             raise UsageError("features and blocks name the same stages, two or more, finest first.")
-        divisor = 2 ** (len(self.features) - 1)
-        if any(n % divisor for n in self.window):
+        if self.encoder not in ENCODERS:
+            raise UsageError(f"encoder {self.encoder!r} is unknown; choose one of {', '.join(ENCODERS)}.")
+        for word in ("kernels", "strides"):
+            given = getattr(self, word)
+            if given is not None and len(given) != len(self.features):
+                raise UsageError(f"{word} name {len(given)} stages, features {len(self.features)}.")
+        if sorted(self.transpose) != [0, 1, 2]:
+            raise UsageError(f"transpose {self.transpose} is no order of the three axes.")
+        if len(self.labels) < 2:
+            raise UsageError(f"labels are the background and one class at least, came {self.labels}.")
+        divisors = self.divisors
+        if any(n % d for n, d in zip(self.window, divisors, strict=True)):
             raise UsageError(
-                f"window {self.window} must divide by {divisor} along each axis: {divisor.bit_length() - 1} poolings."
+                f"window {self.window} must divide by {divisors}: the network halves it {len(self.features) - 1} times."
             )
-        if all(n // divisor <= 1 for n in self.window):
+        if all(n // d <= 1 for n, d in zip(self.window, divisors, strict=True)):
             raise UsageError(
                 f"window {self.window} shrinks to one voxel, on which instance norm has no variance; enlarge it."
             )
@@ -126,6 +158,15 @@ class Config:
             raise UsageError(f"tile_step is a share of the window in (0, 1], came {self.tile_step}.")
         if not 0.0 <= self.foreground_share <= 1.0:
             raise UsageError(f"foreground_share is between 0 and 1, came {self.foreground_share}.")
+
+    @property
+    def divisors(self) -> Shape3:
+        """By what the window must divide along (z, y, x): the product of the strides."""
+        if self.strides is None:
+            side = 2 ** (len(self.features) - 1)
+            return side, side, side
+        a, b, c = (math.prod(stride[axis] for stride in self.strides) for axis in range(3))
+        return a, b, c
 
     @classmethod
     def published(cls) -> Config:
@@ -151,6 +192,7 @@ class Config:
             preset="small",
             normalisation=("clip_zscore", "asinh"),
             spacing_mm=None,
+            separate_z=False,
             window=(64, 40, 40),
             features=(16, 32, 64, 128),
             blocks=(1, 2, 2, 2),
@@ -173,15 +215,17 @@ class Config:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Config:
         """Return the configuration that `as_json` wrote."""
-        rest = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-        rules = {key: tuple(v) if isinstance(v, list) else v for key, v in values["augment"].items()}
-        return cls(**{**rest, "augment": AugmentRules(**rules)})
+        rest = {key: _tuples(value) for key, value in values.items() if key != "augment"}
+        # Cards of 0.1 knew no separate_z, and their models were trained without it.
+        rest.setdefault("separate_z", False)
+        rules = {key: _tuples(value) for key, value in values["augment"].items()}
+        return cls(**rest, augment=AugmentRules(**rules))
 
     def fitted_to(self, median_shape: Sequence[float]) -> Config:
         """Return the configuration with its window no larger than the median case needs (z, y, x voxels)."""
-        divisor = 2 ** (len(self.features) - 1)
         z, y, x = (
-            min(w, max(2, -(-int(n) // divisor)) * divisor) for w, n in zip(self.window, median_shape, strict=True)
+            min(w, max(2, -(-int(n) // divisor)) * divisor)
+            for w, n, divisor in zip(self.window, median_shape, self.divisors, strict=True)
         )
         return replace(self, window=(z, y, x))
 
@@ -196,16 +240,26 @@ class Config:
         )
 
 
+def _tuples(value: Any) -> Any:
+    """Return JSON's lists as tuples, at any depth."""
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
 def build_network(config: Config) -> nn.Module:
     """Return the network, freshly initialised from ``config.seed``, for tensors (b, 2, z, y, x) in (CT, PET) order."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return residual_encoder_unet(
+        return unet(
             len(config.channels),
-            len(LABELS),
+            len(config.labels),
             features=config.features,
             blocks=config.blocks,
+            encoder=config.encoder,
+            kernels=config.kernels,
+            strides=config.strides,
             decoder_convs=config.decoder_convs,
+            conv_bias=config.conv_bias,
+            organ_channels=len(config.organs),
         )
 
 
@@ -252,7 +306,7 @@ def predict(
     batch_size: int = 1,
     on_window: Callable[[int, int], None] | None = None,
 ) -> Prediction:
-    """Return the logits (2, z, y, x) of background and lesion on the model grid.
+    """Return the logits (labels, z, y, x) on the model grid; labels are background and lesion where published.
 
     Parameters
     ----------
@@ -280,16 +334,19 @@ def predict(
         network = finest_only(given.to(device).eval())
         predictor: Predictor = network
         if engine == "openvino":
-            smallest = 2 ** len(config.features)
             predictor = compiled(
-                network, channels=len(config.channels), window=config.window, smallest=smallest, dtype=dtype
+                network,
+                channels=len(config.channels),
+                window=config.window,
+                smallest=tuple(2 * d for d in config.divisors),
+                dtype=dtype,
             )
         prepared.append(mirrored(predictor, config.mirror_axes))
     with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
         return sliding_window(
             case.channels,
             averaged(prepared),
-            labels=len(LABELS),
+            labels=len(config.labels),
             window=config.window,
             step=config.tile_step,
             body=case.body if skip_air else None,

@@ -1,4 +1,4 @@
-"""Residual-encoder U-Net, as nnU-Net and LesionTracer build it, from dynamic-network-architectures.
+"""U-Nets as nnU-Net and LesionTracer build them, from dynamic-network-architectures.
 
 The state dict has nnU-Net's names. Two kinds of alias double its entries: each convolution and norm is also listed
 under ``all_modules``, and the decoder holds the encoder once more. `unique_state` leaves one name per tensor.
@@ -12,18 +12,26 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import nn
 
+Triple = int | Sequence[int]
 
-def residual_encoder_unet(
+ENCODERS = ("residual", "plain")
+
+
+def unet(
     in_channels: int,
     out_channels: int,
     *,
     features: Sequence[int],
     blocks: Sequence[int],
-    strides: Sequence[int | Sequence[int]] | None = None,
-    decoder_convs: int = 1,
+    encoder: str = "residual",
+    kernels: Sequence[Triple] | None = None,
+    strides: Sequence[Triple] | None = None,
+    decoder_convs: int | Sequence[int] = 1,
+    conv_bias: bool = True,
+    organ_channels: int = 0,
     deep_supervision: bool = True,
 ) -> nn.Module:
-    """Return a ResEnc U-Net for tensors (b, in_channels, z, y, x).
+    """Return a U-Net for tensors (b, in_channels, z, y, x).
 
     Parameters
     ----------
@@ -32,44 +40,102 @@ def residual_encoder_unet(
     out_channels : int
         Labels, background included.
     features, blocks : sequence of int
-        Width and number of residual blocks of each stage, finest first. ResEnc-L: (32, 64, 128, 256, 320, 320) and
-        (1, 3, 4, 6, 6, 6), 102,350,634 parameters for 2 channels and 2 labels.
-    strides : sequence, optional
-        Down-sampling at the entrance of each stage; by default 1, then 2 everywhere.
-    decoder_convs : int
-        Convolutions per decoder level.
+        Width of each stage and its number of residual blocks (or of convolutions, plain), finest first. ResEnc-L:
+        (32, 64, 128, 256, 320, 320) and (1, 3, 4, 6, 6, 6), 102,350,634 parameters for 2 channels and 2 labels.
+    encoder : str
+        "residual" (nnU-Net's ResEnc presets) or "plain" (its default network).
+    kernels, strides : sequence of triples, optional
+        Per stage (z, y, x); by default 3³ kernels, stride 1 and then 2 everywhere.
+    decoder_convs : int or sequence of int
+        Convolutions per decoder level, coarsest first.
+    conv_bias : bool
+    organ_channels : int
+        Labels, background included, of a second family of 1³ heads beside the lesion heads (LesionTracer: 11, which
+        makes it 102,359,489 parameters); 0 for none.
     deep_supervision : bool
         If True the output is a list of logits, finest first, one per decoder level; if False the finest alone.
 
+    Returns
+    -------
+    nn.Module
+        With organ heads it gives lesion logits as without them, and ``with_organs(x)`` the pair (lesions, organs).
+
     Notes
     -----
-    Convolutions 3³ with bias, InstanceNorm (affine, eps 1e-5), LeakyReLU 0.01; Kaiming-normal initialisation with the
-    last norm of each residual block at zero, so that a block starts as the identity.
+    InstanceNorm (affine, eps 1e-5), LeakyReLU 0.01; Kaiming-normal initialisation; in residual encoders the last norm
+    of each block starts at zero, so that a block starts as the identity.
     """
-    from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
+    from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 
     stages = len(features)
     if len(blocks) != stages:
         raise ValueError(f"features name {stages} stages, blocks {len(blocks)}")
-    network = ResidualEncoderUNet(
+    if encoder not in ENCODERS:
+        raise ValueError(f"encoder {encoder!r} is unknown; choose one of {', '.join(ENCODERS)}")
+    levels = [decoder_convs] * (stages - 1) if isinstance(decoder_convs, int) else list(decoder_convs)
+    depth = {"n_blocks_per_stage": list(blocks)} if encoder == "residual" else {"n_conv_per_stage": list(blocks)}
+    build = ResidualEncoderUNet if encoder == "residual" else PlainConvUNet
+    network = build(
         in_channels,
         n_stages=stages,
         features_per_stage=list(features),
         conv_op=nn.Conv3d,
-        kernel_sizes=[[3, 3, 3]] * stages,
-        strides=list(strides) if strides is not None else [1, *[2] * (stages - 1)],
-        n_blocks_per_stage=list(blocks),
+        kernel_sizes=[_sides(k) for k in kernels] if kernels is not None else [[3, 3, 3]] * stages,
+        strides=[_sides(s) for s in strides] if strides is not None else [1, *[2] * (stages - 1)],
+        **depth,
         num_classes=out_channels,
-        n_conv_per_stage_decoder=[decoder_convs] * (stages - 1),
-        conv_bias=True,
+        n_conv_per_stage_decoder=levels,
+        conv_bias=conv_bias,
         norm_op=nn.InstanceNorm3d,
         norm_op_kwargs={"eps": 1e-5, "affine": True},
         nonlin=nn.LeakyReLU,
         nonlin_kwargs={"inplace": True},
         deep_supervision=deep_supervision,
     )
+    if organ_channels:
+        _add_organ_heads(network, organ_channels)
     network.apply(network.initialize)
     return network
+
+
+def _sides(value: Triple) -> int | list[int]:
+    return value if isinstance(value, int) else list(value)
+
+
+def _add_organ_heads(network: nn.Module, organ_channels: int) -> None:
+    """Give the decoder a second family of heads, ``decoder.organ_seg_layers``, at every level (always built, as
+    published, so that weights load with and without deep supervision)."""
+    lesion_heads = network.decoder.seg_layers
+    network.decoder.organ_seg_layers = nn.ModuleList(
+        nn.Conv3d(head.in_channels, organ_channels, 1, bias=True) for head in lesion_heads
+    )
+
+
+def with_organs(
+    network: nn.Module, channels: torch.Tensor
+) -> tuple[torch.Tensor | list[torch.Tensor], torch.Tensor | list[torch.Tensor]]:
+    """Return lesion and organ logits of a network with organ heads; each as its own forward pass gives lesions.
+
+    Encoder and decoder run once: both families of heads read the same decoder features.
+
+    Parameters
+    ----------
+    network : nn.Module
+        From `unet` with `organ_channels`.
+    channels : tensor (b, c, z, y, x)
+    """
+    decoder = network.decoder
+    skips = network.encoder(channels)
+    lowest = skips[-1]
+    lesions, organs = [], []
+    for level, stage in enumerate(decoder.stages):
+        lowest = stage(torch.cat((decoder.transpconvs[level](lowest), skips[-(level + 2)]), dim=1))
+        if decoder.deep_supervision or level == len(decoder.stages) - 1:
+            lesions.append(decoder.seg_layers[level](lowest))
+            organs.append(decoder.organ_seg_layers[level](lowest))
+    if decoder.deep_supervision:
+        return lesions[::-1], organs[::-1]
+    return lesions[0], organs[0]
 
 
 def unique_state(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -83,6 +149,11 @@ def unique_state(network: nn.Module) -> dict[str, torch.Tensor]:
         for name, tensor in named
         if ".all_modules." not in name and not name.startswith("decoder.encoder.")
     }
+
+
+def is_head(name: str) -> bool:
+    """Return whether a tensor belongs to the last 1³ convolutions, of lesions or of organs."""
+    return name.startswith(("decoder.seg_layers.", "decoder.organ_seg_layers."))
 
 
 def mismatches(network: nn.Module, state: Mapping[str, torch.Tensor]) -> list[str]:
