@@ -107,6 +107,8 @@ class Trace:
     spacing_mm : tuple of float
         Voxel size on the model grid, model axis order.
     frame_of_reference : str or None
+    separate_axis : int or None
+        Model axis along which the way back takes the nearest slice.
     """
 
     source_shape: Shape3
@@ -116,6 +118,7 @@ class Trace:
     resample: Resample
     spacing_mm: Vector3
     frame_of_reference: str | None = None
+    separate_axis: int | None = None
 
 
 @dataclass(frozen=True, eq=False)

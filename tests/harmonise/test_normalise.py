@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -48,5 +50,22 @@ def test_a_constant_image_stays_finite(scheme):
 
 
 def test_unknown_scheme_is_refused_with_the_known_ones():
-    with pytest.raises(UsageError, match=r"'minmax' is no normalisation; known are asinh, clip_zscore, zscore"):
+    with pytest.raises(
+        UsageError, match=r"'minmax' is no normalisation; known are asinh, clip_zscore, rescale_0_1, unchanged, zscore"
+    ):
         rule("minmax")
+
+
+def test_unchanged_and_rescaled():
+    array = np.array([[[1.0, 3.0, 5.0]]], dtype=np.float32)
+    assert np.array_equal(normalise(array, rule("unchanged")), array)
+    assert normalise(array, rule("rescale_0_1")).tolist() == [[[0.0, 0.5, 1.0]]]
+    assert normalise(np.ones((1, 1, 2)), rule("rescale_0_1")).tolist() == [[[0.0, 0.0]]]
+
+
+def test_statistics_of_the_inside_alone_leave_zero_outside():
+    array = np.array([[[0.0, 2.0, 4.0, 0.0]]], dtype=np.float32)
+    inside = np.array([[[False, True, True, False]]])
+    masked = replace(rule("zscore"), inside_only=True)
+    assert normalise(array, masked, inside).tolist() == [[[0.0, -1.0, 1.0, 0.0]]]
+    assert np.array_equal(normalise(array, masked), normalise(array, rule("zscore")))

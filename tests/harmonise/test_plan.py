@@ -134,8 +134,40 @@ def test_a_plan_survives_json():
     assert Plan.from_json(json.loads(json.dumps(plan.as_json()))) == plan
 
 
-def test_array_axes_are_the_reverse_of_the_orientation():
-    assert Plan((), (1.0, 1.0, 1.0)).array_orientation == "SAL"
+@pytest.mark.parametrize(
+    ("orientation", "transpose", "permutation", "flips"),
+    [
+        ("LAS", (0, 1, 2), (2, 1, 0), (False, False, True)),  # RAS stored: z, y, and x turned round
+        ("RAS", (0, 1, 2), (2, 1, 0), (False, False, False)),
+        ("LAS", (1, 0, 2), (1, 2, 0), (False, False, True)),
+        ("stored", (0, 1, 2), (2, 1, 0), (False, False, False)),
+        ("stored", (2, 0, 1), (0, 2, 1), (False, False, False)),
+    ],
+)
+def test_model_axes_start_at_z_and_may_be_transposed(orientation, transpose, permutation, flips):
+    plan = Plan((), (1.0, 1.0, 1.0), orientation, transpose=transpose)
+    change = plan.axis_change(np.eye(4))
+    assert (change.permutation, change.flips) == (permutation, flips)
+
+
+def test_as_stored_heeds_no_direction():
+    plan = Plan((), (1.0, 1.0, 1.0), "stored")
+    assert plan.axis_change(np.diag([-1.0, -2.0, 3.0, 1.0])) == plan.axis_change(np.eye(4))
+
+
+def test_a_transpose_that_is_none():
+    with pytest.raises(UsageError, match="no order of the three axes"):
+        Plan((), (1.0, 1.0, 1.0), transpose=(0, 1, 1))
+
+
+def test_thick_slices_are_separate_only_where_the_plan_says_so():
+    assert Plan((), (1.0, 1.0, 1.0)).separate_axis((5.0, 1.0, 1.0), (1.0, 1.0, 1.0)) is None
+    assert Plan((), (1.0, 1.0, 1.0), separate_z=True).separate_axis((5.0, 1.0, 1.0), (1.0, 1.0, 1.0)) == 0
+
+
+def test_a_plan_comes_back_from_json():
+    plan = Plan((), (1.0, 2.0, 3.0), "stored", transpose=(1, 0, 2), separate_z=True)
+    assert Plan.from_json(json.loads(json.dumps(plan.as_json()))) == plan
 
 
 def test_an_unknown_channel_is_refused():

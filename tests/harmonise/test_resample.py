@@ -11,7 +11,7 @@ from uptake.geometry import Volume
 from uptake.geometry.affine import compose
 from uptake.geometry.grid import Grid
 from uptake.harmonise import resample
-from uptake.harmonise.resample import axis_matrix, labels_resized, resized, resized_slabs, to_grid
+from uptake.harmonise.resample import axis_matrix, labels_resized, resized, resized_slabs, separate_axis, to_grid
 
 SHAPES = [
     ((5, 6, 7), (8, 6, 4)),
@@ -171,3 +171,44 @@ def test_native_ct_comes_onto_the_pet_grid_as_the_data_set_has_it(shared_data):
         result = to_grid(volume(native), Grid.of(pet), order=1, fill=AIR_HU).array
         assert np.abs(result - expected.array).max() <= 0.501, native.parent.name
         assert np.array_equal(result == AIR_HU, expected.array == AIR_HU), native.parent.name
+
+
+@pytest.mark.parametrize(
+    ("current", "target", "axis"),
+    [
+        ((5.0, 1.0, 1.0), (1.0, 1.0, 1.0), 0),
+        ((3.0, 1.0, 1.0), (1.0, 1.0, 1.0), None),  # three times is not more than three times
+        ((1.0, 1.0, 1.0), (1.0, 4.0, 1.0), 1),
+        ((1.0, 1.0, 4.0), (4.0, 1.0, 1.0), 2),  # the grid that is left decides first
+        ((0.2, 1.0, 1.0), (1.0, 1.0, 1.0), None),  # two coarse axes are none
+    ],
+)
+def test_the_axis_of_thick_slices(current, target, axis):
+    assert separate_axis(current, target) == axis
+
+
+def test_thick_slices_are_repeated_not_blended():
+    array = np.zeros((2, 1, 2), dtype=np.float32)
+    array[1] = 8.0
+    found = resized(array, (4, 1, 2), order=3, separate=0)
+    assert found[:, 0, 0].tolist() == [0.0, 0.0, 8.0, 8.0]
+    blended = resized(array, (4, 1, 2), order=1)
+    assert 0.0 < blended[1, 0, 0] < blended[2, 0, 0] < 8.0
+
+
+def test_separate_slices_are_clipped_one_by_one():
+    rng = np.random.default_rng(0)
+    array = rng.normal(0, 1, (2, 6, 6)).astype(np.float32)
+    array[1] *= 100
+    found = resized(array, (2, 12, 12), order=3, separate=0)
+    assert found[0].max() <= array[0].max()
+    assert found[0].min() >= array[0].min()
+
+
+def test_labels_and_logits_follow_the_separate_axis():
+    labels = np.zeros((2, 2, 2), dtype=np.uint8)
+    labels[1] = 3
+    assert labels_resized(labels, (4, 2, 2), separate=0)[:, 0, 0].tolist() == [0, 0, 3, 3]
+    ((where, slab),) = resized_slabs(labels[None].astype(np.float32), (4, 2, 2), order=1, separate=0)
+    assert where == slice(0, 4)
+    assert slab[0, :, 0, 0].tolist() == [0.0, 0.0, 3.0, 3.0]

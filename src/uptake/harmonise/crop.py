@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from uptake.cases import Crop
 
@@ -32,3 +33,8 @@ def box(crop: Crop) -> tuple[slice, slice, slice]:
     """Return the crop as slices."""
     a, b, c = (slice(low, high) for low, high in zip(crop.lower, crop.upper, strict=True))
     return a, b, c
+
+
+def filled(images: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.bool_]:
+    """Return where any image differs from zero, holes filled (nnU-Net's non-zero mask)."""
+    return np.asarray(ndimage.binary_fill_holes(np.any([image != 0 for image in images], axis=0)))

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from uptake.core.errors import UsageError
-from uptake.core.types import Image
+from uptake.core.types import Image, Mask
 
 Float32 = npt.NDArray[np.float32]
 
@@ -28,6 +28,9 @@ class ChannelRule:
         Clip limits in HU or SUV (the 0.5 and 99.5 percentiles inside the lesions of the training cases).
     mean, std : float
         Location and scale: of the clipped values for "clip_zscore" and "zscore", of asinh(SUV) for "asinh".
+    inside_only : bool
+        "zscore" takes its mean and deviation inside the non-zero part of the scan and leaves 0 outside (nnU-Net's
+        ``use_mask_for_norm``); other schemes do not heed it.
     """
 
     name: str
@@ -36,15 +39,30 @@ class ChannelRule:
     upper: float
     mean: float
     std: float
+    inside_only: bool = False
 
     def __post_init__(self) -> None:
         if self.scheme not in SCHEMES:
             raise UsageError(f"{self.scheme!r} is no normalisation; known are {', '.join(sorted(SCHEMES))}.")
 
 
-def normalise(array: Image, rule: ChannelRule) -> Float32:
-    """Return the normalised image, float32, dimensionless, same shape; the input is not changed."""
-    return SCHEMES[rule.scheme](np.asarray(array, dtype=np.float32), rule)
+def normalise(array: Image, rule: ChannelRule, inside: Mask | None = None) -> Float32:
+    """Return the normalised image, float32, dimensionless, same shape; the input is not changed.
+
+    Parameters
+    ----------
+    array : array (z, y, x)
+        HU or SUV.
+    rule : ChannelRule
+    inside : array (z, y, x) bool, optional
+        Where the scan is not empty; used by rules that are `inside_only`.
+    """
+    image = np.asarray(array, dtype=np.float32)
+    if rule.inside_only and rule.scheme == "zscore" and inside is not None:
+        result = np.zeros_like(image)
+        result[inside] = zscore(image[inside], rule)
+        return result
+    return SCHEMES[rule.scheme](image, rule)
 
 
 def clip_zscore(array: Float32, rule: ChannelRule) -> Float32:
@@ -69,9 +87,22 @@ def asinh(array: Float32, rule: ChannelRule) -> Float32:
     return np.asarray((np.arcsinh(array) - rule.mean) / max(rule.std, 1e-8), dtype=np.float32)
 
 
+def unchanged(array: Float32, rule: ChannelRule) -> Float32:
+    """Return the image as it is (nnU-Net's "no normalisation")."""
+    return array
+
+
+def rescale_0_1(array: Float32, rule: ChannelRule) -> Float32:
+    """Return ``(x - min(x)) / (max(x) - min(x))`` of this very image."""
+    shifted = array - array.min()
+    return np.asarray(shifted / max(float(shifted.max()), 1e-8), dtype=np.float32)
+
+
 SCHEMES: dict[str, Callable[[Float32, ChannelRule], Float32]] = {
     "clip_zscore": clip_zscore,
     "zscore": zscore,
     "asinh": asinh,
+    "unchanged": unchanged,
+    "rescale_0_1": rescale_0_1,
 }
 """Name -> rule."""

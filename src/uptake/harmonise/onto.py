@@ -10,8 +10,7 @@ from uptake.cases import Case, HarmonisedCase, Resample, Trace
 from uptake.core.errors import ModelError
 from uptake.core.types import Shape3
 from uptake.geometry.affine import spacing_mm
-from uptake.geometry.orientation import axis_change
-from uptake.harmonise.crop import box, crop_to_nonzero
+from uptake.harmonise.crop import box, crop_to_nonzero, filled
 from uptake.harmonise.normalise import normalise
 from uptake.harmonise.plan import Plan, channel_on_pet_grid
 from uptake.harmonise.resample import labels_resized, resized
@@ -51,7 +50,7 @@ def harmonise(case: Case, plan: Plan) -> tuple[HarmonisedCase, Trace]:
     ModelError
         If the plan names a channel that a case cannot have.
     """
-    change = axis_change(case.pet.affine, plan.array_orientation)
+    change = plan.axis_change(case.pet.affine)
     images: dict[str, npt.NDArray[np.float32] | None] = {}
     for rule in plan.channels:
         if rule.name not in ("ct", "pet"):
@@ -64,6 +63,8 @@ def harmonise(case: Case, plan: Plan) -> tuple[HarmonisedCase, Trace]:
     turned = spacing_mm(case.pet.affine @ change.matrix(case.pet.shape))
     before = present[0][where].shape
     after = grid_shape((before[0], before[1], before[2]), turned, plan.spacing_mm)
+    separate = plan.separate_axis(turned, plan.spacing_mm)
+    inside = filled(present)[where] if any(rule.inside_only for rule in plan.channels) else None
 
     channels = np.full((len(plan.channels), *after), ABSENT, dtype=np.float32)
     body = np.zeros(after, dtype=bool)
@@ -72,12 +73,12 @@ def harmonise(case: Case, plan: Plan) -> tuple[HarmonisedCase, Trace]:
         if image is None:
             continue
         cut = image[where]
-        channels[index] = resized(normalise(cut, rule), after, order=plan.image_order)
+        channels[index] = resized(normalise(cut, rule, inside), after, order=plan.image_order, separate=separate)
         body |= resized(_body(cut, rule.name).astype(np.float32), after, order=1) > 0
     labels = None
     if case.lesions is not None:
         binary = (np.asarray(case.lesions.array) > 0).astype(np.uint8)
-        labels = labels_resized(change.apply(binary)[where], after)
+        labels = labels_resized(change.apply(binary)[where], after, separate=separate)
     trace = Trace(
         source_shape=case.pet.shape,
         source_affine=case.pet.affine,
@@ -85,6 +86,7 @@ def harmonise(case: Case, plan: Plan) -> tuple[HarmonisedCase, Trace]:
         crop=crop,
         resample=Resample((before[0], before[1], before[2]), after),
         spacing_mm=plan.spacing_mm,
+        separate_axis=plan.separate_axis(plan.spacing_mm, turned),
         frame_of_reference=case.pet.frame_of_reference,
     )
     absent = tuple(name for name, image in images.items() if image is None)

@@ -14,18 +14,22 @@ import numpy.typing as npt
 
 from uptake.cases import Case
 from uptake.core.errors import InputError, UsageError
-from uptake.core.types import Vector3
+from uptake.core.types import Affine, Vector3
 from uptake.core.units import AIR_HU
 from uptake.geometry.affine import spacing_mm
 from uptake.geometry.grid import Grid
-from uptake.geometry.orientation import axis_change
+from uptake.geometry.orientation import AxisChange, axis_change
 from uptake.harmonise.normalise import ChannelRule
-from uptake.harmonise.resample import to_grid
+from uptake.harmonise.resample import separate_axis, to_grid
 
 FOREGROUND_SAMPLES_PER_CASE = 50_000
 """Lesion voxels drawn per case, with replacement, so that every patient weighs the same."""
 
 FINGERPRINT_SEED = 1234
+
+
+AS_STORED = "stored"
+"""In place of an orientation: the model takes the axes as the file has them."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,13 @@ class Plan:
         Of the model grid, in model axis order (z, y, x).
     orientation : str
         Directions of the x, y and z axes; the array's axes are in the reverse order (z, y, x). LesionTracer: LAS.
+        "stored": the axes as they lie in the file, whichever way they point (nnU-Net's reader).
     image_order, logits_order : int
         Spline orders; labels always go by their indicators, linearly.
+    transpose : tuple of int
+        Order in which (z, y, x) become the model's axes; spacings and windows are in the model's order.
+    separate_z : bool
+        Resample the coarse axis of thick slices by the nearest slice (`resample.separate_axis`).
     """
 
     channels: tuple[ChannelRule, ...]
@@ -49,11 +58,24 @@ class Plan:
     orientation: str = "LAS"
     image_order: int = 3
     logits_order: int = 1
+    transpose: tuple[int, int, int] = (0, 1, 2)
+    separate_z: bool = False
 
-    @property
-    def array_orientation(self) -> str:
-        """Orientation code of the model's array axes (z, y, x), e.g. "SAL" for LAS."""
-        return self.orientation[::-1]
+    def __post_init__(self) -> None:
+        if sorted(self.transpose) != [0, 1, 2]:
+            raise UsageError(f"transpose {self.transpose} is no order of the three axes.")
+
+    def axis_change(self, affine: Affine) -> AxisChange:
+        """Return the permutation and flips that bring a grid with this affine onto the model's axes."""
+        if self.orientation == AS_STORED:
+            a, b, c = (2 - axis for axis in self.transpose)  # (i, j, k) is (x, y, z), the model's order starts at z
+            return AxisChange((a, b, c), (False, False, False))
+        code = self.orientation[::-1]
+        return axis_change(affine, "".join(code[axis] for axis in self.transpose))
+
+    def separate_axis(self, current_mm: npt.ArrayLike, target_mm: npt.ArrayLike) -> int | None:
+        """Return the model axis that is resampled by the nearest slice, or None."""
+        return separate_axis(current_mm, target_mm) if self.separate_z else None
 
     @property
     def channel_names(self) -> tuple[str, ...]:
@@ -70,6 +92,8 @@ class Plan:
         rules = tuple(ChannelRule(**rule) for rule in values["channels"])
         a, b, c = (float(v) for v in values["spacing_mm"])
         rest = {k: v for k, v in values.items() if k not in ("channels", "spacing_mm")}
+        if "transpose" in rest:
+            rest["transpose"] = tuple(rest["transpose"])
         return cls(rules, (a, b, c), **rest)
 
 
@@ -161,6 +185,7 @@ def plan_from(
     schemes: Mapping[str, str],
     target_spacing_mm: Vector3 | None = None,
     orientation: str = "LAS",
+    separate_z: bool = False,
 ) -> Plan:
     """Return the plan for a dataset.
 
@@ -173,6 +198,8 @@ def plan_from(
         (z, y, x); by default the median spacing of the cases. Where the coarsest axis is more than three times coarser
         than the others in voxel size and count (nnU-Net's rule) its 10th percentile is taken instead.
     orientation : str
+    separate_z : bool
+        See `Plan`.
     """
     rules = []
     for name, scheme in schemes.items():
@@ -191,7 +218,7 @@ def plan_from(
         target_spacing_mm = (a, b, c)
     if min(target_spacing_mm) <= 0:
         raise UsageError(f"the target spacing must be positive, came {target_spacing_mm} mm.")
-    return Plan(tuple(rules), target_spacing_mm, orientation)
+    return Plan(tuple(rules), target_spacing_mm, orientation, separate_z=separate_z)
 
 
 def channel_on_pet_grid(case: Case, name: str) -> npt.NDArray[np.float32] | None:

@@ -22,6 +22,9 @@ from uptake.geometry.volume import Volume
 SLAB_VOXELS = 8_000_000
 """Output voxels (labels included) that `resized_slabs` holds at a time: 32 MB of float32."""
 
+ANISOTROPY = 3.0
+"""From this ratio of slice to in-plane spacing on, nnU-Net no longer interpolates between slices."""
+
 REACH_VOXELS = 0.5 + 1e-3
 """How far beyond its outermost voxel centres a volume still reaches: to the voxels' outer edge, and header rounding."""
 
@@ -46,7 +49,22 @@ def axis_matrix(size_in: int, size_out: int, order: int) -> npt.NDArray[np.float
     return matrix
 
 
-def resized(array: npt.NDArray[Any], shape: Shape3, *, order: int) -> npt.NDArray[np.float32]:
+def separate_axis(current_mm: npt.ArrayLike, target_mm: npt.ArrayLike) -> int | None:
+    """Return the axis along which slices are so thick that a spline across them would invent structure.
+
+    nnU-Net's rule: if the spacing that is left, or else the one that is gone to, has one axis more than
+    `ANISOTROPY` times coarser than the finest, that axis is resampled by the nearest slice; None otherwise.
+    """
+    for spacing in (np.asarray(current_mm, dtype=np.float64), np.asarray(target_mm, dtype=np.float64)):
+        if spacing.max() / spacing.min() > ANISOTROPY:
+            coarsest = np.flatnonzero(spacing == spacing.max())
+            return int(coarsest[0]) if coarsest.size == 1 else None
+    return None
+
+
+def resized(
+    array: npt.NDArray[Any], shape: Shape3, *, order: int, separate: int | None = None
+) -> npt.NDArray[np.float32]:
     """Return the image resampled to `shape` by a spline, float32.
 
     Parameters
@@ -56,6 +74,8 @@ def resized(array: npt.NDArray[Any], shape: Shape3, *, order: int) -> npt.NDArra
     order : int
         0 nearest, 1 linear, 3 cubic. Values are clipped to the range of the input, as nnU-Net does, so that a cubic
         spline does not invent uptake beyond the hottest voxel.
+    separate : int, optional
+        Axis that takes the nearest slice whatever `order` is (`separate_axis`); slices are then clipped one by one.
 
     Returns
     -------
@@ -64,15 +84,19 @@ def resized(array: npt.NDArray[Any], shape: Shape3, *, order: int) -> npt.NDArra
     if array.shape == tuple(shape):
         return np.asarray(array, dtype=np.float32)
     result = np.asarray(array, dtype=np.float64)
-    low, high = float(result.min()), float(result.max())
+    together = None if separate is None else tuple(a for a in range(3) if a != separate)
+    low, high = result.min(axis=together, keepdims=True), result.max(axis=together, keepdims=True)
     # The axis that shrinks most goes first, so that the others work on less.
-    for axis in sorted(range(3), key=lambda a: shape[a] / array.shape[a]):
+    for axis in sorted({0, 1, 2} - {separate}, key=lambda a: shape[a] / array.shape[a]):
         result = _along(axis_matrix(array.shape[axis], shape[axis], order), result, axis)
-    return np.clip(result, low, high).astype(np.float32)
+    result = np.clip(result, low, high)
+    if separate is not None:
+        result = _along(axis_matrix(array.shape[separate], shape[separate], 0), result, separate)
+    return result.astype(np.float32)
 
 
 def resized_slabs(
-    channels: npt.NDArray[np.float32], shape: Shape3, *, order: int
+    channels: npt.NDArray[np.float32], shape: Shape3, *, order: int, separate: int | None = None
 ) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
     """Yield the channels resampled to `shape`, a slab of leading-axis slices at a time.
 
@@ -85,6 +109,8 @@ def resized_slabs(
     shape : tuple of int
         Output (z, y, x).
     order : int
+    separate : int, optional
+        As in `resized`.
 
     Yields
     ------
@@ -92,7 +118,8 @@ def resized_slabs(
         Along the output's leading axis.
     slab : array (c, n, y, x) float32
     """
-    matrices = [axis_matrix(channels.shape[a + 1], shape[a], order).astype(np.float32) for a in range(3)]
+    orders = [0 if axis == separate else order for axis in range(3)]
+    matrices = [axis_matrix(channels.shape[a + 1], shape[a], orders[a]).astype(np.float32) for a in range(3)]
     height = max(1, SLAB_VOXELS // (channels.shape[0] * shape[1] * shape[2]))
     for start in range(0, shape[0], height):
         where = slice(start, min(start + height, shape[0]))
@@ -101,17 +128,17 @@ def resized_slabs(
         yield where, _along(matrices[2], slab, 3)
 
 
-def labels_resized(labels: npt.NDArray[Any], shape: Shape3) -> npt.NDArray[np.uint8]:
+def labels_resized(labels: npt.NDArray[Any], shape: Shape3, *, separate: int | None = None) -> npt.NDArray[np.uint8]:
     """Return a label map resampled to `shape`: each label's indicator linearly, then the largest wins, uint8.
 
-    Ties go to the smaller label. For a single label this is "indicator above one half".
+    Ties go to the smaller label. For a single label this is "indicator above one half". `separate` as in `resized`.
     """
     if labels.shape == tuple(shape):
         return np.asarray(labels, dtype=np.uint8)
     result = np.zeros(shape, dtype=np.uint8)
     best = np.full(shape, -1.0, dtype=np.float32)
     for label in np.unique(labels):
-        share = resized((labels == label).astype(np.float32), shape, order=1)
+        share = resized((labels == label).astype(np.float32), shape, order=1, separate=separate)
         wins = share > best
         result[wins] = label
         best[wins] = share[wins]

@@ -39,7 +39,9 @@ def restore(prediction: Prediction, trace: Trace, *, order: int = 1) -> Restored
             f"logits of shape {prediction.logits.shape[1:]} are not on the model grid {trace.resample.after}."
         )
     cropped = np.empty(trace.resample.before, dtype=np.uint8)
-    for where, slab in resized_slabs(prediction.logits, trace.resample.before, order=order):
+    for where, slab in resized_slabs(
+        prediction.logits, trace.resample.before, order=order, separate=trace.separate_axis
+    ):
         cropped[where] = slab.argmax(axis=0)
     return _onto_source(cropped, trace)
 
@@ -56,7 +58,7 @@ def restore_labels(labels: npt.NDArray[Any], trace: Trace) -> Restored:
     """
     if labels.shape != trace.resample.after:
         raise GeometryError(f"labels of shape {labels.shape} are not on the model grid {trace.resample.after}.")
-    return _onto_source(labels_resized(labels, trace.resample.before), trace)
+    return _onto_source(labels_resized(labels, trace.resample.before, separate=trace.separate_axis), trace)
 
 
 def _onto_source(cropped: npt.NDArray[np.uint8], trace: Trace) -> Restored:
