@@ -17,12 +17,16 @@ from uptake.cli.console import complain
 from uptake.core.errors import UptakeError
 
 VERBS = {
+    "inspect": "Show what a DICOM study holds, what is taken and why, and whether SUV can be known.",
+    "convert": "Turn DICOM PET/CT into SUV and HU as NIfTI, with a side-car of all that was used.",
     "segment": "Find lesions in PET or PET/CT: masks, table, pictures, report.",
     "quantify": "Measure a lesion mask you already have: the same table, pictures, report.",
     "evaluate": "Compare masks with references: Dice, IoU, volumes, with intervals.",
     "train": "Train a method on your own labelled scans; writes a bundle.",
     "simulate": "Make physical digital patients with known lesions.",
     "demo": "Simulate a patient, segment it, open the report. No data needed.",
+    "import-weights": "Turn an nnU-Net v2 model folder, LesionTracer's too, into a bundle.",
+    "export-weights": "Write a bundle as a model folder for nnU-Net's own predictor.",
     "models": "List the models that come with the package.",
     "info": "Show what a model is, was trained on, and cannot do.",
 }
@@ -42,7 +46,8 @@ app = App(
     suppress_keyboard_interrupt=False,  # `run` says what Ctrl-C left behind
 )
 for verb, text in VERBS.items():
-    app.command(f"uptake.cli.{verb}:{verb}", name=verb, help=text)
+    module = verb.replace("-", "_")
+    app.command(f"uptake.cli.{module}:{module}", name=verb, help=text)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

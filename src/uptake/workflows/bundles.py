@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from uptake.core.errors import CheckpointError, UsageError
+from uptake.core.errors import CheckpointError, ModelError, UsageError
 from uptake.harmonise.plan import Plan
 from uptake.networks.unet import load_unique_state, mismatches
 from uptake.zoo.bundle import read_states
@@ -91,9 +91,16 @@ class Bundle:
 
         Raises
         ------
+        ModelError
+            If the bundle is an initialisation, which has no heads.
         CheckpointError
             If the fold does not exist, or a tensor is missing, left over or of another shape.
         """
+        if self.card.role != "model":
+            raise ModelError(
+                f"{self.card.name}: holds an initialisation without heads, not a model; train from it "
+                "(uptake train … --init)."
+            )
         name = fold if fold is not None else next(iter(self.states))
         if name not in self.states:
             raise CheckpointError(f"{self.folder}: no fold {name!r}; there are {', '.join(self.states)}.")
@@ -133,5 +140,6 @@ def load_bundle(name: str | Path) -> Bundle:
     folder = find_bundle(name)
     bundle = Bundle(folder, read_card(folder))
     _ = bundle.plan
-    bundle.network()
+    if bundle.card.role == "model":
+        bundle.network()
     return bundle

@@ -26,7 +26,7 @@ from uptake.harmonise.restore import restore
 from uptake.io.find import CaseFiles, find_cases
 from uptake.io.read import read_case
 from uptake.io.write import require_writable, write_csv, write_json, write_volume
-from uptake.networks.unet import load_unique_state, mismatches
+from uptake.networks.unet import is_head, load_unique_state, mismatches, unique_state
 from uptake.sampling.splits import Fold, folds_from_json, patient_folds, subject_of
 from uptake.sampling.store import TrainingCase, stamp_of, store, stored
 from uptake.training import checkpoint as checkpoints
@@ -277,7 +277,13 @@ def _prepared(
 
     found = fingerprint(planning_cases(), orientation=config.orientation, channels=config.channels)
     schemes = dict(zip(config.channels, config.normalisation, strict=True))
-    plan = plan_from(found, schemes=schemes, target_spacing_mm=config.spacing_mm, orientation=config.orientation)
+    plan = plan_from(
+        found,
+        schemes=schemes,
+        target_spacing_mm=config.spacing_mm,
+        orientation=config.orientation,
+        separate_z=config.separate_z,
+    )
     fitted = config.fitted_to(_median_shape(found, plan))
     cases = {one.id: _cached(one, plan, hashes, cache, assume_suv=assume_suv) for one in files}
     return _Prepared(files, plan, fitted, cases, hashes)
@@ -303,7 +309,11 @@ def _started(network: nn.Module, start: Bundle | None) -> nn.Module:
     """Return the network with the weights of a bundle, or as it is without one."""
     if start is None:
         return network
-    state = next(iter(start.states.values()))
+    state = dict(next(iter(start.states.values())))
+    if start.card.role == "initialisation":
+        # Pretrained on other labels: heads start fresh, as published.
+        fresh = unique_state(network)
+        state |= {name: tensor for name, tensor in fresh.items() if is_head(name)}
     wrong = mismatches(network, state)
     if wrong:
         raise CheckpointError(

@@ -52,6 +52,10 @@ class Card:
         Number format of the weights on disk.
     package_version : str
         That wrote the bundle.
+    role : str
+        "model", or "initialisation": weights without heads, to start training from.
+    origin : mapping
+        Of imported weights: where they came from, and what an export back needs (nnU-Net's plans and dataset.json).
     """
 
     name: str
@@ -72,6 +76,8 @@ class Card:
     stored_as: str
     package_version: str
     notice: str = "Research use only. Not a medical device."
+    role: str = "model"
+    origin: Mapping[str, Any] = field(default_factory=dict)
     format: int = field(default=CARD_FORMAT)
 
     def checksums(self) -> dict[str, str]:

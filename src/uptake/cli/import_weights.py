@@ -1,0 +1,75 @@
+"""uptake import-weights"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from uptake.cli.console import say
+
+
+def import_weights(
+    model_folder: Path,
+    /,
+    *,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    name: str | None = None,
+    channels: str | None = None,
+    orientation: str | None = None,
+    folds: str | None = None,
+    checkpoint: str = "final",
+    stem: str | None = None,
+    licence: str = "not stated",
+    half: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Turn an nnU-Net v2 model folder (LesionTracer's, or your own) into a bundle. Nothing in it is run.
+
+    Parameters
+    ----------
+    model_folder
+        Results folder Trainer__Plans__Configuration with plans.json, dataset.json and fold_*.
+    out
+        Bundle folder.
+    name
+        Of the model; by default that of OUT.
+    channels
+        Order of the network's inputs, "ct,pet" or "pet,ct" or "pet"; by default read from dataset.json.
+    orientation
+        Axes of the training data: LAS, RAS, ..., or "stored": as each file has them, as nnU-Net reads; by default LAS
+        for LesionTracer, else stored.
+    folds
+        Which, "0,1,2,3,4" or "all"; by default every fold in the folder.
+    checkpoint
+        final, best or latest.
+    stem
+        Of a multi-dataset pretraining checkpoint: the dataset id whose first layer is taken.
+    licence
+        Of the weights, for the card.
+    half
+        Store float16: half the size.
+    """
+    from uptake.workflows.import_weights import import_weights as run
+
+    found = run(
+        model_folder,
+        out,
+        name=name,
+        channels=None if channels is None else [word.strip() for word in channels.split(",")],
+        orientation=orientation,
+        folds=None if folds is None else [word.strip() for word in folds.split(",")],
+        checkpoint=checkpoint,
+        stem=stem,
+        licence=licence,
+        stored_as="float16" if half else "float32",
+    )
+    card = found.card
+    say(f"{card.name}: {card.summary}")
+    say(f"  labels: {', '.join(card.labels)}")
+    for note in found.notes:
+        say(f"  note: {note}")
+    say(
+        f"\nBundle: {found.bundle}"
+        + ("" if card.role != "model" else f"\nUse it:  uptake segment STUDY -o OUT -m {found.bundle}")
+    )
