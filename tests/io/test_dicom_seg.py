@@ -12,7 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from uptake.core.errors import FileFormatError, GeometryError, MissingAttributeError, OutputError, UsageError
+from uptake.core.errors import (
+    FileFormatError,
+    GeometryError,
+    InputError,
+    MissingAttributeError,
+    OutputError,
+    UsageError,
+)
 from uptake.io import dicom_seg
 from uptake.io.dicom_reference import Identity, read_reference
 from uptake.io.dicom_result import Maker, Segment
@@ -27,6 +34,7 @@ GEOMETRIES = {
     "coronal": {"orientation": "coronal"},
     "oblique": {"orientation": "oblique", "spacing": (2.5, 4.0, 3.3)},
     "uneven": {"uneven": 0.1},
+    "thick slices": {"SliceThickness": 6.0},
     "multi-frame": {"multi_frame": True},
 }
 SEGMENTS = (Segment(1, "lesion 1"), Segment(2, "kidney_left"), Segment(5, "kidney_cyst_right"))
@@ -397,9 +405,15 @@ def test_what_is_no_segmentation_or_damaged_is_refused(plain, tmp_path):
     with pytest.raises(FileFormatError, match=r"another kind \(Modality PT\)"):
         read_seg(next((tmp_path / "pet").iterdir()), volume)
     content = path.read_bytes()
-    (tmp_path / "short.dcm").write_bytes(content[:-20])
-    with pytest.raises(FileFormatError):
-        read_seg(tmp_path / "short.dcm", volume)
+    for cut in range(1, len(content), 400):
+        (tmp_path / "short.dcm").write_bytes(content[:-cut])
+        with pytest.raises(InputError):
+            read_seg(tmp_path / "short.dcm", volume)
+    words = content.replace(b"-400.75", b"-4a0.75")
+    assert words != content
+    (tmp_path / "words.dcm").write_bytes(words)
+    with pytest.raises(FileFormatError, match="the SEG is damaged"):
+        read_seg(tmp_path / "words.dcm", volume)
     for keyword, error in (
         ("SegmentSequence", MissingAttributeError), ("PerFrameFunctionalGroupsSequence", MissingAttributeError),
         ("NumberOfFrames", FileFormatError), ("SharedFunctionalGroupsSequence", MissingAttributeError),
@@ -417,8 +431,6 @@ def test_what_is_no_segmentation_or_damaged_is_refused(plain, tmp_path):
 
 
 def test_names_choose_and_are_listed(plain, tmp_path):
-    from uptake.core.errors import InputError
-
     volume = plain[0]
     twice = (Segment(1, "spot"), Segment(2, "spot"), Segment(5, "liver"))
     found = read_seg(written(some_labels(), *plain, tmp_path / "a.dcm", segments=twice), volume)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from uptake.core.errors import GeometryError
 from uptake.core.types import FloatArray, Mask
 from uptake.geometry.volume import Volume
-from uptake.io.dicom_regions import Planes, least_gap, nearest_plane, own_slices
+from uptake.io.dicom_regions import Planes, least_gap, nearest_plane, own_slices, stack_spacing
 
 PARALLEL = 1.0e-3
 """Largest sine of the angle between two stacks that count as parallel."""
@@ -34,7 +34,7 @@ MOST_HELD = 2**33
 class PixelStack:
     """What the planes share: directions of increasing column and row (RAS), pixel spacings along them (mm), size.
 
-    `thickness` is the distance between planes, mm, or None where nothing says so.
+    `spacing` and `thickness` are Spacing Between Slices (0018,0088) and Slice Thickness (0018,0050), mm, or None.
     """
 
     across: FloatArray
@@ -42,6 +42,7 @@ class PixelStack:
     steps: tuple[float, float]
     columns: int
     rows: int
+    spacing: float | None
     thickness: float | None
 
     @property
@@ -80,7 +81,11 @@ class OntoPet:
         self.parallel = float(np.abs(np.cross(stack.normal, pet.direction[:, 2])).max()) <= PARALLEL
         self.normal = pet.direction[:, 2] if self.parallel else stack.normal
         self.heights, self.plane_of = np.unique(np.round(positions @ self.normal, 2), return_inverse=True)
-        self.thickness = stack.thickness or least_gap(self.heights) or pet.spacing_mm[2]
+        step, least = pet.spacing_mm[2], least_gap(self.heights)
+        # Slice Thickness is how much of the patient a plane shows, and the distance to the next one only as a rule.
+        coarse = stack.thickness is not None and least is not None and 1.5 * step <= stack.thickness <= 1.01 * least
+        self.spacing = stack.spacing or (stack.thickness if coarse else None)
+        self.thickness = self.spacing or stack_spacing(self.heights) or min(least or step, stack.thickness or step)
         pitch = np.sort(stack.steps) / np.sort(pet.spacing_mm[:2])
         self.resampled = not self.parallel or bool(np.abs(pitch - 1).max() > SAME_PITCH)
         self._slices = self._slices_of_planes(depths) if self.parallel else {}
@@ -118,7 +123,7 @@ class OntoPet:
         return count
 
     def _slices_of_planes(self, depths: FloatArray) -> dict[int, list[int]]:
-        own = own_slices(self.heights, depths, self.thickness)
+        own = own_slices(self.heights, depths, self.spacing)
         if own is not None:
             pairs = list(enumerate(own.tolist()))
         else:

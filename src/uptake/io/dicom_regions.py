@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from uptake.core.errors import GeometryError, InputError
+from uptake.core.errors import FileFormatError, GeometryError, InputError
 from uptake.core.types import FloatArray, Mask, Shape3
 from uptake.geometry.components import Box, bounding_box
 from uptake.geometry.volume import Volume
@@ -26,6 +27,9 @@ ON_A_SLICE = 0.25
 
 SAME_STEP = 0.25
 """Share by which the distance between planes may differ from that between slices and still be the same stack."""
+
+UNDEFINED_LENGTH = 0xFFFFFFFF
+"""Of sequences that end with a delimiter; PS3.5 7.5.1."""
 
 SHOWN = 20
 """Names that a message lists."""
@@ -176,18 +180,19 @@ def nearest_plane(depths: FloatArray, planes: FloatArray, thickness: float) -> n
     return np.asarray(np.where(inside, order[np.clip(at, 0, None)], -1))
 
 
-def own_slices(planes: FloatArray, depths: FloatArray, thickness: float | None) -> npt.NDArray[np.int64] | None:
+def own_slices(planes: FloatArray, depths: FloatArray, spacing: float | None) -> npt.NDArray[np.int64] | None:
     """Return the slice of each plane if the planes are slices of this very stack, else None.
 
     Parameters
     ----------
     planes, depths : arrays (n,), (k,)
         Where planes and slices lie, mm.
-    thickness : float or None
-        Distance between planes; None where one plane says nothing about it.
+    spacing : float or None
+        Distance between neighbouring planes of the stack they come from, where it is known: planes of a coarser stack
+        may happen to lie on slices, and stand for the slices between as well.
     """
-    step = float(np.median(np.abs(np.diff(depths)))) if len(depths) > 1 else (thickness or 1.0)
-    if thickness is not None and abs(thickness / step - 1.0) > SAME_STEP:
+    step = float(np.median(np.abs(np.diff(depths)))) if len(depths) > 1 else (spacing or 1.0)
+    if spacing is not None and abs(spacing / step - 1.0) > SAME_STEP:
         return None
     at = np.abs(planes[:, None] - depths[None, :]).argmin(axis=1)
     return at if (np.abs(planes - depths[at]) <= ON_A_SLICE * step).all() else None
@@ -198,6 +203,38 @@ def least_gap(planes: FloatArray) -> float | None:
     gaps = np.diff(np.sort(planes))
     gaps = gaps[gaps > 0.01]
     return float(gaps.min()) if gaps.size else None
+
+
+def stack_spacing(planes: FloatArray) -> float | None:
+    """Return the distance between neighbouring planes of the stack that these come from, or None if they do not tell.
+
+    Two small regions far apart say nothing about it; a smallest gap that occurs again does.
+    """
+    least = least_gap(planes)
+    if least is None:
+        return None
+    gaps = np.diff(np.unique(np.round(planes, 2)))
+    return least if np.count_nonzero(np.abs(gaps - least) <= 0.1 * least) >= 2 else None
+
+
+def require_whole(header: Any, path: Path) -> None:
+    """Refuse a file that ends before its last element does; pydicom gives what is there.
+
+    Parameters
+    ----------
+    header : pydicom.Dataset
+        As read, nothing of it looked at yet.
+    path : Path
+
+    Raises
+    ------
+    FileFormatError
+    """
+    for tag in header.keys():  # noqa: SIM118  # iterating over a Dataset decodes its elements
+        element = header.get_item(tag)
+        length = getattr(element, "length", None)  # of elements not yet decoded
+        if length is not None and length != UNDEFINED_LENGTH and len(element.value or b"") < length:
+            raise FileFormatError(f"{path}: the file is truncated. Copy or export it again.")
 
 
 def require_same_space(

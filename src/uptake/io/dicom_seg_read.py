@@ -14,7 +14,7 @@ from uptake.core.types import FloatArray, Mask
 from uptake.geometry.volume import Volume
 from uptake.io.dicom_planes import OntoPet, PixelStack
 from uptake.io.dicom_reference import Reference
-from uptake.io.dicom_regions import Planes, Region, Regions, require_same_space, slice_depths
+from uptake.io.dicom_regions import Planes, Region, Regions, require_same_space, require_whole, slice_depths
 from uptake.io.dicom_series import quiet_headers
 
 SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
@@ -64,14 +64,18 @@ def read_seg(path: Path, pet: Volume, *, reference: Reference | None = None, thr
     frames_of_reference = {str(header.FrameOfReferenceUID)} if header.get("FrameOfReferenceUID") else set()
     study = str(header.get("StudyInstanceUID", ""))
     warnings = list(require_same_space(path, "SEG", frames_of_reference, pet, study=study, reference=reference))
-    stack, positions, segments = _frames(header, path)
-    kind = str(header.SegmentationType)
+    try:
+        stack, positions, segments = _frames(header, path)
+        described = {int(item.SegmentNumber): item for item in header.SegmentSequence}
+        kind = str(header.SegmentationType)
+        padding = int(header.get("PixelPaddingValue") or 0) if kind == "LABELMAP" else 0
+        most = float(header.get("MaximumFractionalValue") or 255)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise FileFormatError(f"{path}: the SEG is damaged ({error}). Export it again.") from error
     least = 1.0
     if kind == "FRACTIONAL":
-        least = threshold * float(header.get("MaximumFractionalValue") or 255)
+        least = threshold * most
         warnings.append(f"{path}: a fractional segmentation; voxels of {threshold:.0%} and more were taken as inside.")
-    padding = int(header.get("PixelPaddingValue") or 0) if kind == "LABELMAP" else 0
-    described = {int(item.SegmentNumber): item for item in header.SegmentSequence}
     collected = {number: Planes() for number in described if number not in (0, padding)}
     onto = OntoPet(stack, positions, pet, slice_depths(pet, reference))
     count = onto.collect(_labelled(header, path, segments, least, set(collected)), collected)
@@ -99,7 +103,10 @@ def _read(path: Path) -> Any:
 
     try:
         header = dcmread(path)
+        require_whole(header, path)
         header.decode()
+    except FileFormatError:
+        raise
     except FileNotFoundError as error:
         raise FileFormatError(f"{path}: no such file.") from error
     except Exception as error:  # pydicom raises many kinds on damaged files
@@ -139,7 +146,8 @@ def _frames(header: Any, path: Path) -> tuple[PixelStack, FloatArray, list[int |
         steps=(float(steps[0, 1]), float(steps[0, 0])),
         columns=int(header.Columns),
         rows=int(header.Rows),
-        thickness=_thickness(shared, groups[0]),
+        spacing=_length(shared, groups[0], "SpacingBetweenSlices"),
+        thickness=_length(shared, groups[0], "SliceThickness"),
     )
     return stack, np.array(positions) * flip, segments
 
@@ -155,14 +163,13 @@ def _values(shared: Any, group: Any, sequence: str, keyword: str, count: int, pa
     raise MissingAttributeError(f"{path}: {keyword} of a frame is absent or incomplete. Export the SEG again.")
 
 
-def _thickness(shared: Any, group: Any) -> float | None:
-    """Return Spacing Between Slices (0018,0088), else Slice Thickness (0018,0050), of the first frame, mm."""
+def _length(shared: Any, group: Any, keyword: str) -> float | None:
+    """Return a length of the Pixel Measures Sequence (0028,9110), mm, of the first frame."""
     for place in (group, shared):
         items = place.get("PixelMeasuresSequence") if place is not None else None
-        for keyword in ("SpacingBetweenSlices", "SliceThickness"):
-            value = None if not items else items[0].get(keyword)
-            if value is not None and abs(float(value)) > 0:
-                return abs(float(value))
+        value = None if not items else items[0].get(keyword)
+        if value is not None and abs(float(value)) > 0:
+            return abs(float(value))
     return None
 
 
