@@ -72,7 +72,7 @@ def test_a_complete_header():
     assert acquisition["suv_inputs"] == {
         "units": "BQML", "decay_correction": "START", "patient_weight_kg": 70.0, "patient_weight_kg_from": "header",
         "injected_dose_bq": 350e6, "injected_dose_bq_from": "header", "half_life_s": 6586.2,
-        "half_life_s_from": "header", "reference_time": "2024-01-02T11:00:00", "injection_time": "2024-01-02T10:00:00",
+        "half_life_s_from": "header", "reference_after_injection_s": 3600.0,
     }  # fmt: skip
     accounts = {entry["source"]: entry["standing"] for entry in acquisition["reference_time_accounts"]}
     assert accounts["Series Time (0008,0031)"] == "used"

@@ -94,6 +94,17 @@ def test_height_and_sex_complete_a_lean_mass(record):
     assert set(found.supplied) == {"height_m", "sex"}
 
 
+def test_what_does_not_enter_is_said(record):
+    stored = replace(record, units="GML", patient_weight_kg=None, injection_date_and_time=None)
+    found = suv_conversion(stored, SuppliedValues(weight_kg=70.0, injection=TEN))
+    assert found.factor == 1.0
+    assert found.uptake_time_s == 3600
+    assert found.warnings == (
+        "weight_kg was supplied, but does not enter the SUV rule GML/BW.",
+        "injection was supplied, but does not enter the SUV rule GML/BW.",
+    )
+
+
 def test_a_supplied_weight_explains_why_the_philips_factors_differ(record):
     counts = replace(record, units="CNTS", philips_activity_factors=(1.0,), philips_suv_factors=(FACTOR,))
     found = suv_conversion(counts, SuppliedValues(weight_kg=100.0, replace_header=True))

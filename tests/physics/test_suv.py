@@ -165,6 +165,10 @@ def test_stored_suv_needs_only_what_its_type_needs():
             r"Patient's Sex \(0010,0040\) is abs",
         ),
         ({"units": "CM2ML", "patient_weight_kg": 70.0}, r"Patient's Size \(0010,1020\) is absent"),
+        (
+            {"suv_type": "LBM", "patient_weight_kg": 70.0, "patient_height_m": 1.7, "patient_sex": "X"},
+            r"Patient's Sex \(0010,0040\) is X; expected M, F or O",
+        ),
     ):
         with pytest.raises(MissingAttributeError, match=attribute):
             suv_conversion(replace(bare, **change))

@@ -105,6 +105,21 @@ def test_a_stale_date_keeps_its_time_of_day(name):
     assert reference_time(night, F18).moment == datetime(2024, 1, 1, 23, 55)
 
 
+def test_a_series_of_another_day_is_earlier_by_a_shifted_date_or_later_by_post_processing():
+    shifted = AcquisitionTimes(acquisition=(ELEVEN,), series=ELEVEN - timedelta(days=30, minutes=3))
+    found = reference_time(shifted, F18)
+    assert (found.moment, found.source) == (ELEVEN - minutes(3), "Series Time (0008,0031)")
+    # Processed again the next morning: its time of day is no reference.
+    again = AcquisitionTimes(acquisition=(ELEVEN,), series=ELEVEN + timedelta(hours=23))
+    assert reference_time(again, F18).source.startswith("earliest")
+
+
+def test_decay_correction_datetime_may_be_days_before_the_scan_of_a_long_lived_nuclide():
+    times = AcquisitionTimes(acquisition=(ELEVEN,), decay_correction=ELEVEN - timedelta(days=6))
+    assert reference_time(times, 282276.0).moment == ELEVEN - timedelta(days=6)
+    assert reference_time(times, F18).moment == ELEVEN
+
+
 def test_times_hours_before_the_scan_are_left_out_unless_confirmed():
     # Anonymisation wrote 00:00.
     midnight = datetime(2024, 1, 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from uptake.core.errors import MissingAttributeError, UnitError
+from uptake.physics.radionuclides import LONG_LIVED_S
 from uptake.physics.timing import DISAGREEMENT_S
 
 BEFORE_INJECTION_S = 120.0
@@ -15,9 +16,6 @@ LONGEST_UPTAKE_HALF_LIVES = 8.0
 
 LONGEST_ASSUMED_HALF_LIVES = 4.0
 """Where the date had to be assumed, a scan later than this is taken for a wrong time, not for a late scan."""
-
-DATE_NEEDED_HALF_LIFE_S = 4 * 3600.0
-"""Nuclides that live longer are scanned days after injection, so a time without its date says nothing."""
 
 _QUARTER_HOUR_S = 900.0
 """Offsets between time zones are multiples of it."""
@@ -66,7 +64,7 @@ def injection_time(
         date_and_time, note = _reconciled(date_and_time, time_only, zone_unknown=zone_unknown)
         notes += note
     moment = date_and_time
-    if moment is not None and half_life_s <= DATE_NEEDED_HALF_LIFE_S and not _possible(reference, moment, half_life_s):
+    if moment is not None and half_life_s <= LONG_LIVED_S and not _possible(reference, moment, half_life_s):
         time_only = _since_midnight(moment)
         assumed = _dated(time_only, reference)
         if _possible(reference, assumed, half_life_s, LONGEST_ASSUMED_HALF_LIVES):
@@ -78,7 +76,7 @@ def injection_time(
     if moment is not None:
         _require_possible(reference, moment, half_life_s, LONGEST_UPTAKE_HALF_LIVES)
         return moment, tuple(notes)
-    if half_life_s > DATE_NEEDED_HALF_LIFE_S:
+    if half_life_s > LONG_LIVED_S:
         raise MissingAttributeError(
             "Radiopharmaceutical Start DateTime (0018,1078) is absent; a nuclide with a half-life of "
             f"{half_life_s / 3600:.1f} h needs the date of the injection, not only Start Time (0018,1072)."

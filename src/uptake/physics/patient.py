@@ -53,6 +53,8 @@ class Given(Generic[Value]):
         As it stands in the header.
     problem : str
         Why the header's value cannot be used at all. Raised only where the value is needed.
+    expected : str
+        What a message asks for.
     """
 
     attribute: str
@@ -61,6 +63,7 @@ class Given(Generic[Value]):
     notes: tuple[str, ...] = ()
     written: str = ""
     problem: str = ""
+    expected: str = "a positive number"
 
     @property
     def value(self) -> Value | None:
@@ -80,7 +83,7 @@ class Given(Generic[Value]):
         if self.problem:
             raise UnitError(self.problem)
         if self.choice.value is None:
-            what = f"is {self.written}; expected a positive number" if self.written else "is absent"
+            what = f"is {self.written}; expected {self.expected}" if self.written else "is absent"
             raise MissingAttributeError(
                 f"{self.attribute} {what}. SUV cannot be computed. Supply the value, complete the header, or give the "
                 "SUV image as NIfTI."
@@ -136,7 +139,7 @@ def sex_of(text: str | None, supplied: SuppliedValues) -> Given[str]:
     """
     usable = text if text in SEXES else None
     chosen = choose(SEX, usable, supplied.sex, replace_header=supplied.replace_header)
-    return Given(SEX, chosen, _origin(chosen), written=f"{text} (M, F or O)" if text and usable is None else "")
+    return Given(SEX, chosen, _origin(chosen), written=text or "", expected="M, F or O")
 
 
 def dose_of(bq: float | None, supplied: SuppliedValues) -> Given[float]:

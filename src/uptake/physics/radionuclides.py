@@ -18,6 +18,10 @@ SHORTEST_HALF_LIFE_S = 10.0
 """A half-life below this is no PET nuclide in clinical use: it is a value in hours or minutes in a field of seconds."""
 
 
+LONG_LIVED_S = 4 * 3600.0
+"""Nuclides with a longer half-life are scanned days after the injection, so a time without its date says nothing."""
+
+
 @dataclass(frozen=True)
 class Radionuclide:
     """One positron emitter.

@@ -155,7 +155,6 @@ def suv_conversion(record: SuvRecord, supplied: SuppliedValues | None = None) ->
         ledger, rule, factors = _of_counts(ledger)
     else:
         rule, factors = _of_stored_suv(ledger)
-    differ = len(set(factors)) > 1
     if not all(math.isfinite(factor) and factor > 0 for factor in factors):
         raise UnitError(f"The SUV factor would be {factors[0]:g}: weight, dose or times are out of any range.")
     return SuvConversion(
@@ -164,8 +163,8 @@ def suv_conversion(record: SuvRecord, supplied: SuppliedValues | None = None) ->
         uptake_time_s=ledger.uptake_time_s,
         injected_dose_bq=ledger.dose_bq,
         dose_at_reference_bq=ledger.dose_at_reference_bq,
-        warnings=(*ledger.warnings, *ledger.contradictions()),
-        slice_factors=factors if differ else None,
+        warnings=(*ledger.warnings, *ledger.remarks_on_supplied(f"{record.units}/{rule}")),
+        slice_factors=factors if len(set(factors)) > 1 else None,
         inputs={"units": record.units, "decay_correction": record.decay_correction, **ledger.inputs},
         reference=ledger.reference,
         injection=ledger.injection,
@@ -198,21 +197,18 @@ def _of_activity(ledger: Ledger) -> tuple[str, tuple[float, ...]]:
     reference = ledger.find_reference(record.times, half_life_s)
     ledger.warnings += reference.warnings
     injection = ledger.find_injection(reference.moment, half_life_s)
-    ledger.inputs["reference_time"] = reference.moment.isoformat()
-    ledger.inputs["injection_time"] = injection.isoformat()
-    left = decay_factor((reference.moment - injection).total_seconds(), half_life_s)
-    ledger.dose_at_reference_bq = ledger.dose_bq * left
+    # A duration, so that the record still yields the factor when dates are taken out of it.
+    elapsed_s = ledger.inputs["reference_after_injection_s"] = (reference.moment - injection).total_seconds()
+    ledger.dose_at_reference_bq = ledger.dose_bq * decay_factor(elapsed_s, half_life_s)
     return "START", (weight_g / ledger.dose_at_reference_bq,)
 
 
 def _growth_without_correction(ledger: Ledger, half_life_s: float) -> list[float]:
     """Return, slice by slice, by what an uncorrected mean over a frame has to grow to be that at the injection."""
     times = ledger.record.times
-    require_frame_times(
-        times,
-        decay_corrected="DECY" in ledger.record.corrected_image,
-    )
-    if "DECY" in ledger.record.corrected_image:
+    listed = "DECY" in ledger.record.corrected_image
+    require_frame_times(times, decay_corrected=listed)
+    if listed:
         ledger.warnings.append(
             "Decay Correction (0054,1102) is NONE but Corrected Image (0028,0051) holds DECY; the former was followed."
         )
@@ -220,12 +216,12 @@ def _growth_without_correction(ledger: Ledger, half_life_s: float) -> list[float
     injection = ledger.find_injection(first, half_life_s)
     require_uptake(injection, max(times.acquisition), half_life_s)
     ledger.reference = ReferenceTime(first, "earliest Acquisition Time (0008,0032); the image is not decay corrected")
-    ledger.inputs["injection_time"] = injection.isoformat()
-    ledger.inputs["slice_acquisition_times"] = [moment.isoformat() for moment in times.acquisition]
+    elapsed_s = [(moment - injection).total_seconds() for moment in times.acquisition]
+    ledger.inputs["slice_after_injection_s"] = elapsed_s
     ledger.inputs["slice_frame_durations_s"] = list(times.frame_duration_s)
     return [
-        decay_within_frame(duration_s, half_life_s) / decay_factor((moment - injection).total_seconds(), half_life_s)
-        for moment, duration_s in zip(times.acquisition, times.frame_duration_s)
+        decay_within_frame(duration_s, half_life_s) / decay_factor(after_s, half_life_s)
+        for after_s, duration_s in zip(elapsed_s, times.frame_duration_s)
     ]
 
 

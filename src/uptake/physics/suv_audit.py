@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -82,7 +82,7 @@ def recompute_factor(acquisition: Mapping[str, Any]) -> tuple[float, ...]:
     Parameters
     ----------
     acquisition : mapping
-        As `described` gives it, also after a round trip through JSON.
+        As `described` gives it, also after a round trip through JSON, or without its dates.
 
     Returns
     -------
@@ -142,25 +142,19 @@ class _Inputs:
     def numbers(self, name: str) -> list[float]:
         return [float(value) for value in self.need(name)]
 
-    def moment(self, name: str) -> datetime:
-        return datetime.fromisoformat(self.need(name))
-
 
 def _of_activity(correction: str, inputs: _Inputs) -> tuple[float, ...]:
     per_bq = inputs.number("patient_weight_kg") * GRAMS_PER_KG / inputs.number("injected_dose_bq")
     if correction == "ADMIN":
         return (per_bq,)
     constant = math.log(2.0) / inputs.number("half_life_s")
-    injection = inputs.moment("injection_time")
     if correction == "START":
-        elapsed_s = (inputs.moment("reference_time") - injection).total_seconds()
-        return (per_bq * math.exp(constant * elapsed_s),)
+        return (per_bq * math.exp(constant * inputs.number("reference_after_injection_s")),)
     if correction == "NONE":
-        acquired: Sequence[str] = inputs.need("slice_acquisition_times")
+        after_s, durations_s = inputs.numbers("slice_after_injection_s"), inputs.numbers("slice_frame_durations_s")
         factors = []
-        for text, duration_s in zip(acquired, inputs.numbers("slice_frame_durations_s"), strict=True):
+        for elapsed_s, duration_s in zip(after_s, durations_s, strict=True):
             exponent = constant * duration_s
-            elapsed_s = (datetime.fromisoformat(text) - injection).total_seconds()
             factors.append(per_bq * exponent / -math.expm1(-exponent) * math.exp(constant * elapsed_s))
         return tuple(factors) if len(set(factors)) > 1 else (factors[0],)
     raise InputError(f"the record names the decay correction {correction!r}, which this version does not know.")

@@ -15,6 +15,17 @@ from uptake.physics.timing import AcquisitionTimes, ReferenceTime, reference_tim
 REFERENCE = "The decay-correction reference"
 INJECTION = "Radiopharmaceutical Start DateTime (0018,1078)"
 
+ENTERS_AS = {
+    "weight_kg": {"patient_weight_kg"},
+    "height_m": {"patient_height_m"},
+    "sex": {"patient_sex"},
+    "dose_bq": {"injected_dose_bq"},
+    "half_life_s": {"half_life_s"},
+    "injection": {"reference_after_injection_s", "slice_after_injection_s"},
+    "reference": {"reference_after_injection_s"},
+}
+"""By name of a supplied value: the inputs of the factor that come from it."""
+
 
 class Ledger:
     """What was read, used and noticed on the way to one factor."""
@@ -127,5 +138,12 @@ class Ledger:
         }
         return {name: choice for name, choice in every.items() if choice.supplied is not None}
 
-    def contradictions(self) -> list[str]:
-        return [choice.warning for choice in self.choices().values() if choice.warning]
+    def remarks_on_supplied(self, rule: str) -> list[str]:
+        """Return warnings on supplied values that contradict the header or were of no use."""
+        remarks = []
+        for name, choice in self.choices().items():
+            if choice.warning:
+                remarks.append(choice.warning)
+            elif choice.replaced and not self.inputs.keys() & ENTERS_AS[name]:
+                remarks.append(f"{name} was supplied, but does not enter the SUV rule {rule}.")
+        return remarks

@@ -21,6 +21,7 @@ from statistics import median
 
 from uptake.core.errors import MissingAttributeError
 from uptake.physics.decay import elapsed_of_decay_factor, mean_count_rate_time_s
+from uptake.physics.radionuclides import LONG_LIVED_S
 
 DISAGREEMENT_S = 60.0
 """Two accounts of one moment that differ by more are reported. One minute of F-18 is 0.6 % of SUV."""
@@ -28,16 +29,21 @@ DISAGREEMENT_S = 60.0
 CLOCK_STEP_S = 1.0
 """A series that starts this little after its first acquisition is a rounded time: headers cut fractions differently."""
 
+STALE_S = 12 * 3600.0
+"""Times of one scan that are further apart have dates that were not shifted alike."""
+
 LONGEST_SCAN_S = 2 * 3600.0
 """A reference that lies further before the first acquisition is believed only if Frame Reference Time confirms it."""
 
 SAME_CONVENTION_S = 30.0
 """Decay Factor and Frame Reference Time within this tell the same time since the reference."""
 
+DECAY_CORRECTION = "Decay Correction DateTime (0018,9701)"
+
 EXPLICIT = (
     ("siemens_decay_correction", "Siemens Decay Correction DateTime (0071,1022)"),
     ("ge_scan", "GE Scan DateTime (0009,100D)"),
-    ("decay_correction", "Decay Correction DateTime (0018,9701)"),
+    ("decay_correction", DECAY_CORRECTION),
 )
 """Attributes that say outright to which moment was corrected, in the order in which they are believed."""
 
@@ -134,9 +140,9 @@ def reference_time(times: AcquisitionTimes, half_life_s: float) -> ReferenceTime
     6. Frame Reference Time, where all slices lead back to one moment that is not after the earliest acquisition;
     7. the earliest acquisition of all slices.
 
-    Decay Factor only checks: some software writes 1 into it without looking. A date more than a day away from the
-    acquisition was left behind by an anonymisation that shifted dates; its time of day is used with the date of the
-    acquisition.
+    Decay Factor only checks: some software writes 1 into it without looking. A moment more than half a day away from
+    the acquisition was left behind by an anonymisation that shifted dates; its time of day is used with the date of the
+    acquisition. Only (0018,9701) may be days away, for nuclides that live so long: it may name the injection.
 
     Parameters
     ----------
@@ -157,7 +163,9 @@ def reference_time(times: AcquisitionTimes, half_life_s: float) -> ReferenceTime
     earliest = min(times.acquisition, default=None)
     frames, corroborated = _from_frames(times, half_life_s)
     factors = _from_decay_factors(times, half_life_s)
-    explicit = [_explicit(source, getattr(times, name), earliest, frames.moment) for name, source in EXPLICIT]
+    explicit = [
+        _explicit(source, getattr(times, name), earliest, frames.moment, half_life_s) for name, source in EXPLICIT
+    ]
     if earliest is None:
         known = [account for account in explicit if account.moment is not None]
         if not known:
@@ -213,33 +221,37 @@ def _weighed(winner: Account, accounts: list[Account], warnings: tuple[str, ...]
     return ReferenceTime(winner.moment, winner.source, tuple(notes), tuple(told))
 
 
-def _explicit(source: str, moment: datetime | None, earliest: datetime | None, frames: datetime | None) -> Account:
+def _explicit(
+    source: str, moment: datetime | None, earliest: datetime | None, frames: datetime | None, half_life_s: float
+) -> Account:
     if moment is None or earliest is None:
         return Account(source, moment)
-    remark = ""
-    if abs(moment - earliest) > timedelta(days=1):
-        moment = _on_the_day_of(earliest, moment)
-        remark = f"{source} is more than a day from the acquisition, a stale date; its time of day was used."
-    early_s = (earliest - moment).total_seconds()
     # (0018,9701) may be any moment, the injection among them; the private ones are the start of the scan.
-    if source != EXPLICIT[-1][1] and early_s > LONGEST_SCAN_S and not _confirms(frames, moment):
-        return Account(
-            source, moment, "left out", f"{source} is {early_s:.0f} s before the acquisition; it was left out."
-        )
+    any_moment = source == DECAY_CORRECTION
+    remark = ""
+    if _apart_s(moment, earliest) > STALE_S and not (any_moment and half_life_s > LONG_LIVED_S):
+        moment = _on_the_day_of(earliest, moment)
+        remark = f"{source} is more than half a day from the acquisition, a stale date; its time of day was used."
+    early_s = (earliest - moment).total_seconds()
+    if early_s > LONGEST_SCAN_S and not any_moment and not _confirms(frames, moment):
+        remark = f"{source} is {early_s:.0f} s before the earliest acquisition; it was not used as reference."
+        return Account(source, moment, "left out", remark)
     return Account(source, moment, remark=remark)
 
 
 def _series(moment: datetime | None, earliest: datetime, frames: datetime | None) -> Account:
     if moment is None:
         return Account(SERIES, None)
-    if abs(moment - earliest) > timedelta(days=1):
-        moment = _on_the_day_of(earliest, moment)
     late_s = (moment - earliest).total_seconds()
     if late_s > CLOCK_STEP_S:
         remark = f"{SERIES} is {late_s:.0f} s after the earliest acquisition; it was not used as reference."
         return Account(SERIES, moment, "left out", remark)
-    if -late_s > LONGEST_SCAN_S and not _confirms(frames, moment):
-        remark = f"{SERIES} is {-late_s:.0f} s before the earliest acquisition; it was not used as reference."
+    if -late_s > STALE_S:
+        # A date before the acquisition is no post-processing, which would be the other way to explain the difference.
+        moment = _on_the_day_of(earliest, moment)
+    early_s = (earliest - moment).total_seconds()
+    if early_s > LONGEST_SCAN_S and not _confirms(frames, moment):
+        remark = f"{SERIES} is {early_s:.0f} s before the earliest acquisition; it was not used as reference."
         return Account(SERIES, moment, "left out", remark)
     return Account(SERIES, moment)
 
