@@ -1,0 +1,275 @@
+"""Lesion numbers out: a DICOM structured report by template TID 1500, read back before it gets its name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from uptake import __version__
+from uptake.core.errors import OutputError, UsageError
+from uptake.io.dicom_reference import Identity, Reference, safe_text, uid_of
+from uptake.io.dicom_result import (
+    MANUFACTURER,
+    Maker,
+    Written,
+    equipment,
+    quiet_writing,
+    save_checked,
+    series_description,
+    stamp,
+)
+from uptake.io.dicom_seg import coded, tracking_uid
+from uptake.io.terminology import Code, meaning_of
+
+SERIES_NUMBER = 9003
+
+COMPREHENSIVE_3D = "1.2.840.10008.5.1.4.1.1.88.34"
+
+SUV = Code("126401", "SUVbw", "DCM")
+METABOLIC_VOLUME = Code("126032", "Metabolic Volume", "DCM")
+GLYCOLYSIS = Code("126033", "Total Lesion Glycolysis", "DCM")
+VOLUME = Code("118565006", "Volume")
+MAXIMUM = Code("56851009", "Maximum")
+MEAN = Code("373098007", "Mean")
+PEAK = Code("126031", "Peak Value Within ROI", "DCM")
+TOTAL = Code("255619001", "Total")
+PER_GRAM = Code("g/ml{SUVbw}", "Standardized Uptake Value body weight", "UCUM")
+CUBIC_CENTIMETRE = Code("cm3", "cubic centimeter", "UCUM")
+GRAM = Code("g", "gram", "UCUM")
+IMAGING = Code("363679005", "Imaging procedure")
+
+QUANTITIES: Mapping[str, tuple[Code, Code | None, Code]] = {
+    "suv_max": (SUV, MAXIMUM, PER_GRAM),
+    "suv_mean": (SUV, MEAN, PER_GRAM),
+    "suv_peak": (SUV, PEAK, PER_GRAM),
+    "mtv_ml": (METABOLIC_VOLUME, None, CUBIC_CENTIMETRE),
+    "tlg_g": (GLYCOLYSIS, None, GRAM),
+    "volume_ml": (VOLUME, None, CUBIC_CENTIMETRE),
+}
+"""Name -> concept, derivation and unit; PS3.16 CID 7466, 7464, 84. 1 cm³ is 1 mL."""
+
+TOTALS = ("suv_max", "suv_peak", "mtv_ml", "tlg_g", "volume_ml")
+"""What is said of all lesions together."""
+
+DECIMALS = 4
+"""As in lesions.csv and lesions.json."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The numbers of one segment: its value in the label map, its name, and values by the names of `QUANTITIES`."""
+
+    value: int
+    name: str
+    numbers: Mapping[str, float]
+
+
+@quiet_writing()
+def write_sr(
+    measured: Sequence[Measured],
+    segmentation: Written,
+    reference: Reference,
+    path: Path,
+    *,
+    totals: Mapping[str, float],
+    maker: Maker,
+    identity: Identity,
+    definitions: Sequence[str] = (),
+    content: str = "lesion measurements",
+) -> Written:
+    """Write measurements as a Comprehensive 3D SR: one group per segment that refers to it, one for all together.
+
+    Parameters
+    ----------
+    measured : sequence of Measured
+        Numbers that are NaN are left out.
+    segmentation : Written
+        The SEG that holds the segments, from `dicom_seg.write_seg`.
+    reference : Reference
+    path : Path
+    totals : mapping
+        `TOTALS` of the whole body.
+    maker, identity, content
+        As `dicom_seg.write_seg`.
+    definitions : sequence of str
+        How the numbers are defined where no code says it ("MTV: voxels at or above 41 % of SUVmax"); stand as
+        parameters of the algorithm.
+
+    Raises
+    ------
+    UsageError
+        If a segment is not in the SEG, or a quantity is unknown.
+    OutputError
+        If the file cannot be written, or does not hold the same numbers when read back.
+
+    References
+    ----------
+    DICOM PS3.16 TID 1500 (Measurement Report), TID 1411 (Volumetric ROI Measurements), TID 1501; PS3.3 A.35.13.
+    """
+    from highdicom import sr
+    from pydicom.sr.codedict import codes
+
+    for each in measured:
+        unknown = sorted(set(each.numbers) - set(QUANTITIES))
+        if unknown or each.value not in segmentation.numbers:
+            raise UsageError(f"measurements of {each.name!r}: unknown segment {each.value} or quantities {unknown}.")
+    key = (segmentation.sop_instance_uid, *measured, sorted(totals.items()), *definitions, maker, identity, __version__)
+    sop_uid, series_uid = uid_of("SR", *key), uid_of("SR series", *key)
+    made = equipment(maker)
+    device = sr.DeviceObserverIdentifyingAttributes(
+        uid=uid_of("device", maker.name, maker.version, maker.checksum, __version__),
+        name=made["manufacturer_model_name"],
+        manufacturer_name=MANUFACTURER,
+        model_name=made["manufacturer_model_name"],
+        serial_number=made["device_serial_number"],
+    )
+    context = sr.ObservationContext(observer_device_context=sr.ObserverContext(codes.DCM.Device, device))
+    algorithm = sr.AlgorithmIdentification(
+        name=safe_text(maker.name) or MANUFACTURER,
+        version=safe_text(maker.version) or __version__,
+        parameters=[*definitions] or None,
+    )
+    groups = [_group(each, segmentation, reference, algorithm) for each in measured]
+    groups.append(_together(totals, sop_uid, algorithm))
+    report = sr.MeasurementReport(
+        observation_context=context,
+        procedure_reported=coded(IMAGING),
+        imaging_measurements=groups,
+        title=codes.DCM.ImagingMeasurementReport,
+    )
+    evidence = reference.stand_ins(identity)
+    dataset = sr.Comprehensive3DSR(
+        evidence=[*evidence, _evidence_of(segmentation, evidence[0])],
+        content=report,
+        series_instance_uid=series_uid,
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=sop_uid,
+        instance_number=1,
+        is_complete=True,
+        series_description=series_description(content),
+        **made,
+    )
+    stamp(dataset, reference, identity)
+    save_checked(dataset, path, lambda file: _check(file, measured, segmentation))
+    return Written(path, COMPREHENSIVE_3D, sop_uid, series_uid, dict(segmentation.numbers))
+
+
+def _measurements(numbers: Mapping[str, float], *, totals: bool = False) -> list[Any]:
+    from highdicom import sr
+
+    result = []
+    for name, (concept, derivation, unit) in QUANTITIES.items():
+        value = numbers.get(name, math.nan)
+        if not math.isfinite(value):
+            continue
+        derived = TOTAL if totals and derivation is None else derivation
+        result.append(
+            sr.Measurement(
+                name=coded(concept),
+                value=round(float(value), DECIMALS),
+                unit=coded(unit),
+                derivation=None if derived is None else coded(derived),
+            )
+        )
+    return result
+
+
+def _group(each: Measured, segmentation: Written, reference: Reference, algorithm: Any) -> Any:
+    from highdicom import sr
+
+    number = segmentation.numbers[each.value]
+    meaning = meaning_of(each.name)
+    return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(
+            uid=tracking_uid(segmentation.sop_instance_uid, number), identifier=safe_text(each.name)
+        ),
+        referenced_segment=sr.ReferencedSegment(
+            sop_class_uid=segmentation.sop_class_uid,
+            sop_instance_uid=segmentation.sop_instance_uid,
+            segment_number=number,
+            source_series=sr.SourceSeriesForSegmentation(reference.series_uid),
+        ),
+        finding_type=coded(meaning.type),
+        finding_category=coded(meaning.category),
+        algorithm_id=algorithm,
+        measurements=_measurements(each.numbers),
+    )
+
+
+def _together(totals: Mapping[str, float], sop_uid: str, algorithm: Any) -> Any:
+    from highdicom import sr
+
+    meaning = meaning_of("lesion")
+    return sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(uid=uid_of("all lesions", sop_uid), identifier="all lesions"),
+        finding_type=coded(meaning.type),
+        finding_category=coded(meaning.category),
+        algorithm_id=algorithm,
+        measurements=_measurements({name: totals[name] for name in TOTALS if name in totals}, totals=True),
+    )
+
+
+def _evidence_of(segmentation: Written, image: Any) -> Any:
+    """Return what a report has to know of the SEG it refers to."""
+    from pydicom.dataset import Dataset
+
+    evidence = Dataset()
+    evidence.StudyInstanceUID = image.StudyInstanceUID
+    evidence.SeriesInstanceUID = segmentation.series_instance_uid
+    evidence.SOPClassUID = segmentation.sop_class_uid
+    evidence.SOPInstanceUID = segmentation.sop_instance_uid
+    evidence.SpecificCharacterSet = image.SpecificCharacterSet
+    return evidence
+
+
+def read_sr(path: Path) -> list[dict[str, object]]:
+    """Return the measurement groups of a report: tracking identifier, SEG and segment referred to, numbers by name.
+
+    Numbers come under the names of `QUANTITIES`; measurements of other kinds are passed over.
+    """
+    import highdicom.sr
+
+    content: Any = highdicom.sr.srread(path).content
+    names = {
+        (concept.value, concept.scheme, derivation.value if derivation else None, unit.value): name
+        for name, (concept, derivation, unit) in QUANTITIES.items()
+    }
+    result = []
+    for group in content.get_volumetric_roi_measurement_groups():
+        numbers = {}
+        for item in group.get_measurements():
+            derived = item.derivation.value if item.derivation is not None else None
+            name = names.get((item.name.value, item.name.scheme_designator, derived, item.unit.value))
+            if name is not None:
+                numbers[name] = float(item.value)
+        segment = group.referenced_segment[0].ReferencedSOPSequence[0]
+        result.append(
+            {
+                "name": group.tracking_identifier,
+                "tracking_uid": str(group.tracking_uid),
+                "seg": str(segment.ReferencedSOPInstanceUID),
+                "segment": int(segment.ReferencedSegmentNumber),
+                "numbers": numbers,
+            }
+        )
+    return result
+
+
+def _check(file: Path, measured: Sequence[Measured], segmentation: Written) -> None:
+    """Read a report back and compare every number and reference."""
+    found = read_sr(file)
+    expected = [
+        {
+            "name": safe_text(each.name),
+            "tracking_uid": tracking_uid(segmentation.sop_instance_uid, segmentation.numbers[each.value]),
+            "seg": segmentation.sop_instance_uid,
+            "segment": segmentation.numbers[each.value],
+            "numbers": {k: round(float(v), DECIMALS) for k, v in each.numbers.items() if math.isfinite(v)},
+        }
+        for each in measured
+    ]
+    if found != expected:
+        raise OutputError(f"{file}: {len(found)} groups of measurements, or their numbers, differ from what was meant")
