@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from uptake.core.errors import MissingAttributeError, UnitError
+from uptake.core.errors import MissingAttributeError, UnitError, UsageError
 from uptake.physics.supplied import choose
 from uptake.physics.suv import SuppliedValues, suv_conversion
 from uptake.physics.timing import AcquisitionTimes
@@ -117,3 +117,21 @@ def test_choose_takes_what_there_is():
     assert choose("x", "M", "F", replace_header=False).value == "M"
     later = datetime(2024, 1, 1, 10, 0, 59)
     assert choose("x", datetime(2024, 1, 1, 10), later, replace_header=True).warning is None
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"weight_kg": 70000.0}, "weight_kg is 70000; expected 0.01 to 500 kg"),
+        ({"weight_kg": float("nan")}, "weight_kg is nan"),
+        ({"height_m": 175.0}, "height_m is 175; expected 0.3 to 2.6 m"),
+        ({"dose_mbq": 3.5e8}, "dose_mbq is 3.5e\\+08; expected 0.01 to 100000 MBq"),
+        ({"half_life_s": 1.83}, "half_life_s is 1.83; expected 10"),
+        ({"sex": "male"}, "sex is 'male'; expected M, F, O"),
+        ({"injection": datetime(2024, 1, 1, tzinfo=UTC)}, "without a zone"),
+        ({"reference": datetime(1, 1, 1)}, "reference is 0001-01-01T00:00:00; expected a date"),
+    ],
+)
+def test_values_in_another_unit_are_refused_at_the_door(value, message):
+    with pytest.raises(UsageError, match=message):
+        SuppliedValues(**value)

@@ -7,12 +7,28 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
 
+from uptake.core.errors import UsageError
+from uptake.physics.body import PLAUSIBLE_HEIGHT_M, SEXES
+from uptake.physics.radionuclides import SHORTEST_HALF_LIFE_S
+
 Value = TypeVar("Value", float, str, datetime)
 
 SAME_SHARE = 0.01
 """Numbers closer than this are one value written twice: weights are rounded, doses cut."""
 
 SAME_MOMENT_S = 60.0
+
+FIRST_YEAR = 1800
+"""Earlier dates are placeholders."""
+
+
+RANGES = {
+    "weight_kg": (0.01, 500.0, "kg"),
+    "height_m": (*PLAUSIBLE_HEIGHT_M, "m"),
+    "dose_mbq": (0.01, 1.0e5, "MBq"),
+    "half_life_s": (SHORTEST_HALF_LIFE_S, 1.0e9, "s"),
+}
+"""Lowest and highest supplied value: mouse to man, and no value in g, cm, Bq or hours."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +48,11 @@ class SuppliedValues:
     replace_header : bool
         Whether a supplied value wins over one in the header that says something else. By default the header wins, and
         the difference is a warning.
+
+    Raises
+    ------
+    UsageError
+        If a value is outside `RANGES`, which mistakes of unit are, the sex is another word, or a time has a time zone.
     """
 
     weight_kg: float | None = None
@@ -42,6 +63,20 @@ class SuppliedValues:
     injection: datetime | None = None
     reference: datetime | None = None
     replace_header: bool = False
+
+    def __post_init__(self) -> None:
+        for name, (low, high, unit) in RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise UsageError(f"{name} is {value:g}; expected {low:g} to {high:g} {unit}.")
+        if self.sex is not None and self.sex not in SEXES:
+            raise UsageError(f"sex is {self.sex!r}; expected {', '.join(SEXES)}.")
+        for name in ("injection", "reference"):
+            value = getattr(self, name)
+            if value is not None and value.tzinfo is not None:
+                raise UsageError(
+                    f"{name} is {value.isoformat()}; expected the local time of the scanner, without a zone."
+                )
 
 
 @dataclass(frozen=True)
