@@ -1,4 +1,5 @@
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -187,3 +188,44 @@ def test_guards():
     assert scores.scores["reference_ml"] == pytest.approx((reference > 0).sum() * 0.009)
     with pytest.raises(GeometryError, match="mm apart"):
         evaluate_volumes(Volume(prediction, np.eye(4)), Volume(reference, np.diag([1.1, 1, 1, 1])))
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_memory_stays_within_three_times_the_maps(order):
+    """Organs in a large image: arrays made on the way, with the maps themselves, as NumPy reports them."""
+    reference = np.zeros((160, 150, 140), np.uint8, order=order)
+    for label, corner in enumerate(np.ndindex(2, 2, 2), start=1):
+        i, j, k = (20 + 70 * c for c in corner)
+        reference[i : i + 40, j : j + 30, k : k + 35] = label
+    prediction = np.roll(reference, (2, -1, 1), (0, 1, 2))
+    evaluate_labels(prediction[:40], reference[:40], SPACING)  # loads what is loaded once
+    tracemalloc.start()
+    evaluate_labels(prediction, reference, SPACING, labels={label: str(label) for label in range(1, 9)})
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak + prediction.nbytes + reference.nbytes < 3 * (prediction.nbytes + reference.nbytes)
+
+
+@pytest.mark.parametrize(
+    ("name", "figures"),
+    [
+        ("prediction_nnunet", (0.6967, 550.12, 2.754, 8, 25.015, 22, 88)),
+        ("prediction_datacentric", (0.6604, 575.24, 4.976, 16, 18.711, 17, 98)),
+    ],
+)
+def test_real_predictions(shared_data, name, figures):
+    nibabel = pytest.importorskip("nibabel")
+    folder = shared_data / "anatomy" / "psma_95b833d46f153cd2"
+    prediction, reference = (nibabel.load(folder / f"{n}.nii.gz") for n in (name, "lesion"))
+    (found,) = evaluate_volumes(
+        *(Volume(np.asarray(image.dataobj), image.affine) for image in (prediction, reference)),
+        metrics=["overlap", "components", "detection"],
+    )
+    names = ("dice", "prediction_ml", "fp_volume_ml", "fp_components", "fn_volume_ml", "fn_components")
+    decimals = (4, 2, 3, 0, 3, 0, 0)
+    rounded = [round(found.scores[n], d) for n, d in zip((*names, "prediction_components"), decimals, strict=True)]
+    assert rounded == list(figures)
+    assert found.scores["reference_components"] == 112
+    # Touching the reference at all is what "any" asks for: the same components are missed and invented.
+    assert found.scores["lesion_fn_any_many_to_one"] == figures[5]
+    assert found.scores["lesion_fp_any_many_to_one"] == figures[3]
