@@ -73,9 +73,9 @@ class SuppliedValues:
             raise UsageError(f"sex is {self.sex!r}; expected {', '.join(SEXES)}.")
         for name in ("injection", "reference"):
             value = getattr(self, name)
-            if value is not None and value.tzinfo is not None:
+            if value is not None and (value.tzinfo is not None or value.year < FIRST_YEAR):
                 raise UsageError(
-                    f"{name} is {value.isoformat()}; expected the local time of the scanner, without a zone."
+                    f"{name} is {value.isoformat()}; expected a date and the local time of the scanner, without a zone."
                 )
 
 
