@@ -15,7 +15,7 @@ import numpy.typing as npt
 from uptake.core.errors import UsageError
 from uptake.core.types import Mask
 from uptake.evaluation.empty import EmptyRule, missed_volume, ratio, share
-from uptake.evaluation.surface import require_masks
+from uptake.evaluation.masks import require_masks
 from uptake.geometry.components import CONNECTIVITIES, bounding_box, component_voxels, labelled
 
 AUTOPET_CONNECTIVITY = 18

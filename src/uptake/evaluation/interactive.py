@@ -13,8 +13,8 @@ from uptake.core.errors import InputError, UsageError
 from uptake.core.types import Mask
 from uptake.evaluation.detection import AUTOPET_CONNECTIVITY, AUTOPET_IOU, detection, lesion_overlap, volumes_of
 from uptake.evaluation.empty import EmptyRule
+from uptake.evaluation.masks import require_masks
 from uptake.evaluation.overlap import Counts, overlap_scores
-from uptake.evaluation.surface import require_masks
 from uptake.geometry.components import bounding_box
 
 Protocol = Literal["autopet_iv", "autopet_v"]

@@ -27,8 +27,9 @@ from uptake.evaluation.detection import (
     volumes_of,
 )
 from uptake.evaluation.empty import DistanceRule, EmptyRule, require_distance_rule, require_rule
+from uptake.evaluation.masks import require_spacing
 from uptake.evaluation.overlap import overlap_scores
-from uptake.evaluation.surface import average_distance, hausdorff, require_spacing, surface_dice, surface_distances
+from uptake.evaluation.surface import average_distance, hausdorff, surface_dice, surface_distances
 from uptake.geometry.affine import SHEAR_TOLERANCE, shear
 from uptake.geometry.components import CONNECTIVITIES
 from uptake.geometry.grid import require_same_grid

@@ -14,7 +14,7 @@ from uptake.core.errors import InputError, UsageError
 from uptake.core.types import Mask
 from uptake.evaluation.detection import AUTOPET_CONNECTIVITY, false_volumes
 from uptake.evaluation.empty import EmptyRule, ratio, require_rule, share
-from uptake.evaluation.surface import require_masks
+from uptake.evaluation.masks import require_masks
 from uptake.geometry.components import bounding_box, require_labels
 from uptake.geometry.grid import require_same_grid
 from uptake.geometry.volume import Volume

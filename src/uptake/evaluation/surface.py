@@ -20,9 +20,10 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from uptake.core.errors import InputError, UsageError
+from uptake.core.errors import UsageError
 from uptake.core.types import Mask, Vector3
 from uptake.evaluation.empty import DistanceRule, EmptyRule, ratio, without_surface
+from uptake.evaluation.masks import require_masks, require_spacing
 from uptake.evaluation.surfels import FULL, cell_areas, cell_codes
 from uptake.geometry.components import bounding_box
 from uptake.geometry.nearest import nearest_distances
@@ -217,34 +218,6 @@ def surface_dice(distances: SurfaceDistances, *, tolerance_mm: float, empty: Emp
     near = float(first[distances.to_reference <= limit].sum()) + float(second[distances.to_prediction <= limit].sum())
     sizes = float(first.sum()), float(second.sum())
     return ratio(near, sum(sizes), prediction=sizes[0], reference=sizes[1], empty=empty)
-
-
-def require_masks(prediction: Mask, reference: Mask) -> None:
-    """Check that two arrays are masks of one shape.
-
-    Raises
-    ------
-    InputError
-        If the shapes differ, there are not three axes, or a mask is not boolean.
-    """
-    if prediction.shape != reference.shape or prediction.ndim != 3:
-        raise InputError(f"masks of shape {prediction.shape} and {reference.shape} cannot be compared.")
-    if prediction.dtype != bool or reference.dtype != bool:
-        raise InputError(f"masks are boolean arrays, came {prediction.dtype} and {reference.dtype}.")
-
-
-def require_spacing(spacing_mm: Vector3) -> Vector3:
-    """Return three voxel sizes in mm as plain numbers.
-
-    Raises
-    ------
-    InputError
-        If they are not three finite, positive numbers.
-    """
-    sizes = tuple(float(size) for size in spacing_mm)
-    if len(sizes) != 3 or not all(math.isfinite(size) and size > 0 for size in sizes):
-        raise InputError(f"voxel sizes are three positive lengths in mm, came {tuple(spacing_mm)}.")
-    return sizes
 
 
 def _weights(distances: SurfaceDistances) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
