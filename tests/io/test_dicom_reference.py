@@ -51,6 +51,29 @@ def test_nothing_but_what_is_listed_is_passed_on(tmp_path, dicom_pet):
         assert word not in str(kept)
 
 
+def test_a_case_named_after_the_patient_gets_a_made_up_name(tmp_path, dicom_pet):
+    files, pet = dicom_pet(tmp_path / "a")
+    found = read_reference(files, pet)
+    for name in ("Secret_Person", "SECRET-ID", "study of person"):
+        made_up = found.pseudonym(name)
+        assert made_up.startswith("case-") and made_up == found.pseudonym(name)
+    assert len({found.pseudonym(name) for name in ("Secret_Person", "SECRET-ID")}) == 2
+    assert found.pseudonym("case 7") == "case 7"
+    files, pet = dicom_pet(tmp_path / "b", PatientIdentityRemoved="YES")
+    assert read_reference(files, pet).pseudonym("SECRET-ID") == "SECRET-ID"
+
+
+def test_slices_in_an_archive_are_read_there(tmp_path, dicom_pet):
+    import zipfile
+
+    files, pet = dicom_pet(tmp_path / "PT")
+    with zipfile.ZipFile(tmp_path / "study.zip", "w") as archive:
+        for path in files:
+            archive.write(path, f"PT/{path.name}")
+    found = read_reference([tmp_path / "study.zip" / "PT" / path.name for path in files], pet)
+    assert len(found.slices) == 5
+
+
 def test_frames_of_a_multi_frame_source_bring_no_text_with_them(tmp_path, dicom_pet):
     files, pet = dicom_pet(tmp_path, multi_frame=True)
     assert "secret" not in str(read_reference(files, pet).stand_ins(Identity("case"))[0]).lower()

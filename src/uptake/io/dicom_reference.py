@@ -19,7 +19,9 @@ import numpy as np
 from uptake.core.errors import FileFormatError, GeometryError, MissingAttributeError
 from uptake.core.types import FloatArray, Vector3
 from uptake.geometry.volume import Volume
+from uptake.io.archive import Files
 from uptake.io.dicom_series import quiet_headers
+from uptake.io.identifiers import IDENTIFYING, Identifiers
 
 IN_PLANE_MM = 0.5
 """A slice of the files and the same slice of the volume may lie this far apart within the plane."""
@@ -60,7 +62,7 @@ class Identity:
     Attributes
     ----------
     case_id : str
-        Stands in Patient's Name and Patient ID unless `keep`.
+        Stands in Patient's Name and Patient ID unless `keep`, or a pseudonym if it tells who the patient is.
     keep : bool
         Copy `IDENTIFIERS` from the source. An archive files an object under Patient ID: to go back into the archive
         that the study came from, its own identifiers have to stand in it.
@@ -122,6 +124,15 @@ class Reference:
         """Array index of each image, by SOP Instance UID and frame number."""
         return {(entry.sop_instance_uid, entry.frame): k for k, entry in enumerate(self.slices)}
 
+    def pseudonym(self, case_id: str) -> str:
+        """Return the case's id, or a made-up one if that id is the patient's own name or number.
+
+        The same study and id give the same pseudonym; who does not have the study cannot guess back.
+        """
+        if not Identifiers.of(self.headers[:1]).in_name(case_id):
+            return case_id
+        return f"case-{hashlib.sha256(f'{self.study_uid}/{case_id}'.encode()).hexdigest()[:10]}"
+
     def stand_ins(self, identity: Identity) -> list[Any]:
         """Return a header per file that holds geometry, UIDs, dates and sex, and identifiers only if they are kept."""
         from pydicom.dataset import Dataset
@@ -139,7 +150,7 @@ class Reference:
             if str(copy.PatientSex) not in ("M", "F", "O"):
                 copy.PatientSex = ""
             if not identity.keep:
-                copy.PatientID = safe_text(identity.case_id)
+                copy.PatientID = safe_text(self.pseudonym(identity.case_id))
                 copy.PatientName = f"{copy.PatientID}^"  # the caret says that one component is all there is
             # Type 2, and a free text in some sources ("Orbital Meatal Line" is harmless, a note is not).
             copy.PositionReferenceIndicator = ""
@@ -169,7 +180,8 @@ def read_reference(files: Sequence[Path], pet: Volume, *, name: str = "the PET")
     GeometryError
         If the volume does not lie on the slices of the files.
     """
-    headers = [_header(Path(path)) for path in files]
+    with Files() as source:
+        headers = [_header(Path(path), source) for path in files]
     entries: list[tuple[float, Slice, Any]] = []
     for header in headers:
         for frame, position, cosines in _planes(header, name):
@@ -211,12 +223,16 @@ def safe_text(text: str, longest: int = 64) -> str:
     return "".join("_" if letter in "\\^=\r\n\t" else letter for letter in text).strip()[:longest]
 
 
-def _header(path: Path) -> Any:
+def _header(path: Path, source: Files) -> Any:
     from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
 
+    wanted = list(dict.fromkeys((*_PLAIN, *IDENTIFIERS, *IDENTIFYING, "PatientIdentityRemoved")))
     try:
-        header = dcmread(path, stop_before_pixels=True, specific_tags=list(_PLAIN + IDENTIFIERS))
+        with source.stream(path) as stream:
+            header = dcmread(stream, stop_before_pixels=True, specific_tags=wanted, force=True)
+        if "SOPClassUID" not in header:
+            raise InvalidDicomError
     except (InvalidDicomError, OSError, EOFError, ValueError) as error:
         raise FileFormatError(f"{path}: cannot be read as DICOM any more; the study has changed or moved.") from error
     return header
