@@ -74,6 +74,8 @@ def test_without_a_table_everything_is_lesion():
     (found,) = evaluate_labels(prediction, reference, SPACING)
     expected = one_by_one(prediction > 0, reference > 0, SPACING, Rules())
     assert found.label == "lesion"
+    (masks,) = evaluate_labels(prediction > 0, reference > 0, SPACING)
+    assert masks == found
     np.testing.assert_equal({name: found.scores[name] for name in expected}, expected)
 
 

@@ -66,6 +66,7 @@ class LabelPair:
             raise InputError(f"label maps of shape {prediction.shape} and {reference.shape} cannot be compared.")
         for array, name in ((prediction, "the prediction"), (reference, "the reference")):
             require_label_array(array, name=name)
+        prediction, reference = (a.view(np.uint8) if a.dtype == bool else a for a in (prediction, reference))
         turn = reference.flags.f_contiguous and not reference.flags.c_contiguous
         if turn:
             prediction, reference = prediction.T, reference.T
