@@ -137,9 +137,11 @@ def test_quoted_messages_are_those_of_the_code() -> None:
 
 
 def test_columns_and_files_are_those_of_the_code() -> None:
-    from uptake.evaluation.overlap import PairScores
+    from uptake.evaluation.labels import metric_names
     from uptake.quantification.tables import LESION_COLUMNS
     from uptake.workflows.cohort import Failure
+    from uptake.workflows.evaluation_results import NO_SCORES
+    from uptake.workflows.scoring import SUV_COLUMNS
     from uptake.zoo.cards import Card
 
     def columns(page: str, heading: str) -> list[str]:
@@ -147,7 +149,8 @@ def test_columns_and_files_are_those_of_the_code() -> None:
 
     assert sorted(columns("reference/outputs.md", "lesions.csv")) == sorted(LESION_COLUMNS)
     assert columns("reference/outputs.md", "scores.csv")[:3] == ["case", "patient", "label"]
-    assert sorted(columns("reference/outputs.md", "scores.csv")[2:]) == sorted(PairScores.__dataclass_fields__)
+    scores = [name for group in metric_names().values() for name in group]
+    assert sorted(columns("reference/outputs.md", "scores.csv")) == sorted([*NO_SCORES, *scores, *SUV_COLUMNS])
     assert sorted(columns("reference/bundle.md", "card.json")) == sorted(Card.__dataclass_fields__)
     for name in Failure.__dataclass_fields__:
         assert f"| `{name}` |" in (DOCS / "reference/outputs.md").read_text(encoding="utf-8")

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from uptake.evaluation.agreement import agreement
+from uptake.evaluation.agreement import bland_altman as bland_altman_points
 from uptake.evaluation.catalogue import metric_of
-from uptake.evaluation.charts import ACCENT, bland_altman, score_dots, subgroup_dots, swarm
+from uptake.evaluation.charts import ACCENT, INK, bland_altman, score_dots, subgroup_dots, swarm
 from uptake.evaluation.comparison_charts import paired_dots, rank_diagram
 from uptake.evaluation.intervals import Interval
 from uptake.evaluation.ranking import rank_methods
@@ -93,14 +95,26 @@ def test_subgroups():
     assert columns[upper].mean() < columns[~upper].mean()
 
 
-def test_bland_altman_draws_bias_and_limits():
-    reference = np.array([10.0, 20, 30])
-    picture = {"limits": ((-2.0, -3.0, -1.0), (4.0, 3.0, 5.0)), "quantity": "MTV", "unit": "mL"}
-    rows = []
-    for bias in (1.0, 2.0, 3.0):
-        image = pixels(bland_altman(reference, reference + 1, bias=(bias, math.nan, math.nan), **picture))
-        rows.append(np.bincount(where(image, ACCENT)[0]).argmax())
-    assert rows[0] - rows[1] == pytest.approx(rows[1] - rows[2], abs=1.5) and rows[0] > rows[1]
+@pytest.mark.parametrize("bias", [-4.0, 4.0])
+def test_bland_altman_draws_the_bias_on_its_side_of_no_difference(bias):
+    reference = np.array([10.0, 20, 30, 40])
+    points = reference + bias + np.array([1.0, -1, -1, 1]), reference
+    image = pixels(bland_altman(*bland_altman_points(*points), agreement(*points), quantity="MTV", unit="mL"))
+    bias_row, zero_row = (np.bincount(where(image, colour)[0]).argmax() for colour in (ACCENT, INK))
+    # Rows count from the top.
+    assert (bias_row < zero_row) == (bias > 0)
+
+
+@pytest.mark.parametrize("scale", ["absolute", "percent", "ratio"])
+def test_bland_altman_on_every_scale_and_without_a_pair(scale):
+    measured, reference = np.array([0.0, 12.0, 30.0, math.nan]), np.array([0.0, 10.0, 33.0, 1.0])
+    found = agreement(measured, reference, scale=scale)
+    points = bland_altman_points(measured, reference, scale=scale)
+    picture = bland_altman(*points, found, quantity="MTV", unit="mL")
+    assert picture == bland_altman(*points, found, quantity="MTV", unit="mL")
+    nothing = np.full(3, math.nan)
+    none = bland_altman_points(nothing, nothing, scale=scale)
+    pixels(bland_altman(*none, agreement(nothing, nothing, scale=scale), quantity="MTV", unit="mL"))
 
 
 def interval(low, high):

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from uptake.core.figures import new_figure, png_bytes
+from uptake.evaluation.agreement import Agreement
 from uptake.evaluation.catalogue import Metric
 from uptake.evaluation.statistics import Subgroup, Summary
 from uptake.evaluation.tables import number, percent
@@ -92,25 +93,15 @@ def subgroup_dots(subgroups: Sequence[Subgroup], metric: Metric, overall: Summar
 
 
 def bland_altman(
-    reference: Vector,
-    prediction: Vector,
-    *,
-    bias: tuple[float, float, float],
-    limits: tuple[tuple[float, float, float], tuple[float, float, float]],
-    quantity: str,
-    unit: str,
-    side_in: float = 4.6,
+    middle: Vector, difference: Vector, agreement: Agreement, *, quantity: str, unit: str, side_in: float = 4.6
 ) -> bytes:
     """Return the Bland-Altman picture: difference against mean, bias and limits of agreement with their intervals.
 
     Parameters
     ----------
-    reference, prediction : arrays (n,)
-        The quantity of each scan; finite.
-    bias : tuple of float
-        Mean difference prediction - reference, and the two ends of its interval (NaN for none).
-    limits : pair of tuples of float
-        Lower and upper limit of agreement, each with the ends of its interval.
+    middle, difference : arrays (n,)
+        From `agreement.bland_altman`, on the scale of `agreement`; with "ratio" both axes are logarithmic.
+    agreement : Agreement
     quantity, unit : str
         E.g. "MTV", "mL".
     side_in : float
@@ -119,10 +110,16 @@ def bland_altman(
     figure = new_figure((1.35 * side_in, side_in))
     axes = figure.add_axes((0.13, 0.13, 0.70, 0.77))
     tidy(axes)
-    middle, difference = (reference + prediction) / 2.0, prediction - reference
-    for value, low, high, colour, name in (
-        (*bias, ACCENT, "bias"), (*limits[0], SOFT, "lower limit"), (*limits[1], SOFT, "upper limit"),
-    ):  # fmt: skip
+    ratio = agreement.scale == "ratio"
+    if ratio:
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+    lines = (
+        (agreement.bias, agreement.bias_low, agreement.bias_high, ACCENT, "bias"),
+        (agreement.lower, agreement.lower_low, agreement.lower_high, SOFT, "lower limit"),
+        (agreement.upper, agreement.upper_low, agreement.upper_high, SOFT, "upper limit"),
+    )
+    for value, low, high, colour, name in lines:
         if not math.isfinite(value):
             continue
         axes.axhline(value, color=colour, linewidth=1.3, linestyle="-" if name == "bias" else (0, (5, 3)), zorder=1)
@@ -130,12 +127,14 @@ def bland_altman(
             axes.axhspan(low, high, color=colour, alpha=0.10, linewidth=0, zorder=0)
         axes.text(1.015, value, f"{name}\n{number(value, 2)}", transform=axes.get_yaxis_transform(), fontsize=8,
                   color=colour if name == "bias" else INK, va="center")  # fmt: skip
-    axes.axhline(0.0, color=INK, linewidth=0.7, zorder=1)
+    axes.axhline(1.0 if ratio else 0.0, color=INK, linewidth=0.7, zorder=1)
     axes.scatter(middle, difference, s=18, color=DOT, alpha=0.6, linewidths=0, zorder=3)
-    axes.set_xlabel(f"mean of prediction and reference ({unit})" if unit else "mean of prediction and reference",
-                    fontsize=9, color=INK)  # fmt: skip
-    axes.set_ylabel(f"prediction − reference ({unit})" if unit else "prediction − reference", fontsize=9, color=INK)
-    axes.set_title(f"{quantity}, {len(middle)} scans", fontsize=10, color=INK, loc="left")
+    of_what = {"absolute": f"prediction − reference ({unit})", "percent": "difference (% of the mean)"}
+    kind = "geometric mean" if ratio else "mean"
+    axes.set_xlabel(f"{kind} of prediction and reference ({unit})", fontsize=9, color=INK)
+    axes.set_ylabel(of_what.get(agreement.scale, "prediction / reference"), fontsize=9, color=INK)
+    left_out = f", {agreement.undefined} left out" if agreement.undefined else ""
+    axes.set_title(f"{quantity}, {agreement.n} scans{left_out}", fontsize=10, color=INK, loc="left")
     return png_bytes(figure)
 
 
@@ -193,8 +192,9 @@ def _value_axis(axes: Axes, values: Vector, metric: Metric, *, logarithmic: bool
         axes.set_xlim(-0.15 * floor, 1.6 * largest)
         return
     smallest = min(0.0, float(values.min())) if low == 0.0 or metric.better == "nearer zero" else float(values.min())
-    margin = 0.04 * max(largest - smallest, 1e-9)
-    axes.set_xlim(smallest - margin, largest + margin)
+    # The same value everywhere still gets an axis that can be read.
+    span = largest - smallest or max(abs(largest), 1.0)
+    axes.set_xlim(smallest - 0.04 * span, max(largest, smallest + span) + 0.04 * span)
     if metric.better == "nearer zero":
         axes.axvline(0.0, color=INK, linewidth=0.7, zorder=1)
 

@@ -50,7 +50,8 @@ def paired_dots(
         Height of the picture, inches.
     """
     count = len(methods)
-    left, gap, right, bottom, top = 0.75, 0.95, 1.55, 0.62, 0.42
+    left, gap, bottom, top = 0.75, 0.95, 0.62, 0.42
+    right = 1.55 if count == 2 else 0.25  # beside a single column there is room for its numbers
     widths = (0.95 * count + 0.4, 0.95 * (count - 1) + 0.4)
     size = (left + sum(widths) + gap + right, height_in)
     figure = new_figure(size)
