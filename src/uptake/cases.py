@@ -137,6 +137,8 @@ class HarmonisedCase:
         Where there is anything but air; windows without any of it need no network.
     absent : tuple of str
         Names of channels that were filled.
+    organs : array (z, y, x) uint8 or None
+        Reference organ classes on the model grid, in the method's numbering.
     """
 
     id: str
@@ -144,12 +146,15 @@ class HarmonisedCase:
     labels: npt.NDArray[np.uint8] | None
     body: npt.NDArray[np.bool_]
     absent: tuple[str, ...] = ()
+    organs: npt.NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
         if self.channels.ndim != 4 or self.channels.shape[1:] != self.body.shape:
             raise GeometryError(f"{self.id}: channels {self.channels.shape} and body {self.body.shape} do not fit.")
         if self.labels is not None and self.labels.shape != self.body.shape:
             raise GeometryError(f"{self.id}: labels {self.labels.shape} and channels {self.channels.shape} do not fit.")
+        if self.organs is not None and self.organs.shape != self.body.shape:
+            raise GeometryError(f"{self.id}: organs {self.organs.shape} and channels {self.channels.shape} do not fit.")
 
 
 @dataclass(frozen=True, eq=False)

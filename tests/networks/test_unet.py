@@ -11,7 +11,6 @@ from uptake.networks.unet import (
     mismatches,
     unet,
     unique_state,
-    with_organs,
 )
 
 
@@ -163,9 +162,9 @@ def test_organ_heads_leave_the_lesion_logits_as_they_are():
     network = unet(2, 3, features=(4, 8, 8), blocks=(1, 1, 2), organ_channels=5).eval()
     x = torch.randn(1, 2, 16, 8, 8)
     with torch.inference_mode():
-        lesions, organs = with_organs(network, x)
+        lesions, organs = network(x, organs=True)
         assert all(torch.equal(a, b) for a, b in zip(lesions, network(x), strict=True))
-        finest, organ = with_organs(finest_only(network), x)
+        finest, organ = finest_only(network)(x, organs=True)
     assert torch.equal(finest, lesions[0])
     assert torch.equal(organ, organs[0])
     assert [tuple(level.shape[1:]) for level in organs] == [(5, 16, 8, 8), (5, 8, 4, 4)]
@@ -173,7 +172,7 @@ def test_organ_heads_leave_the_lesion_logits_as_they_are():
 
 def test_organ_heads_learn_from_their_own_loss():
     network = unet(2, 2, features=(4, 8), blocks=(1, 1), organ_channels=4)
-    _, organs = with_organs(network, torch.randn(1, 2, 8, 8, 8))
+    _, organs = network(torch.randn(1, 2, 8, 8, 8), organs=True)
     organs[0].sum().backward()
     assert network.decoder.organ_seg_layers[-1].weight.grad.abs().sum() > 0
     assert network.decoder.seg_layers[-1].weight.grad is None

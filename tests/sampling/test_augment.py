@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from uptake.sampling import augment
 from uptake.sampling.augment import (
     NO_AUGMENTATION,
     AugmentRules,
-    apply_geometry,
     apply_intensity,
     blurred,
     coarsened,
@@ -29,6 +29,12 @@ CT = 0
 @pytest.fixture
 def neutral():
     return draw_sample(np.random.default_rng(0), NO_AUGMENTATION, CHANNELS, (3.0, 2.0, 2.0))
+
+
+def apply_geometry(channels, labels, draw, window, *, ct):
+    """With a single label map."""
+    image, maps = augment.apply_geometry(channels, labels[None], draw, window, ct=ct)
+    return image, maps[0]
 
 
 def cut(draw, window, *, seed=0, lesion=0.2):
@@ -366,3 +372,14 @@ def test_ct_dropout_zeroes_the_ct_of_its_sample_alone(neutral):
     assert not result[0, 0].any()
     assert torch.equal(result[0, 1], batch[0, 1] * 2) and torch.equal(result[1], batch[1])
     assert torch.equal(apply_intensity(batch, [replace(neutral, drop_ct=True), neutral], ct=None), batch)
+
+
+def test_label_maps_move_alike_and_each_keeps_its_own_numbers(neutral):
+    turn = rotation(np.array([10.0, 0.0, 20.0]))
+    draw = replace(neutral, matrix=turn, mirror=(False, True, False))
+    extent = draw.extent((6, 6, 6))
+    first = torch.from_numpy(np.random.default_rng(0).choice([0, 1], extent).astype(np.uint8))
+    maps = torch.stack([first, first * 200])
+    _, moved = augment.apply_geometry(torch.zeros((2, *extent)), maps, draw, (6, 6, 6), ct=CT)
+    assert set(moved[1].unique().tolist()) == {0, 200}
+    assert torch.equal(moved[1], moved[0] * 200)

@@ -33,7 +33,7 @@ def batch(cases, rules, step, rank=0):
 def test_a_batch_has_the_shapes_and_types_that_the_network_wants(cases, rules):
     channels, labels = batch(cases, rules, 0)
     assert channels.shape == (3, 2, 6, 6, 4) and channels.dtype == torch.float32
-    assert labels.shape == (3, 6, 6, 4) and labels.dtype == torch.uint8
+    assert labels.shape == (3, 1, 6, 6, 4) and labels.dtype == torch.uint8
 
 
 def test_a_step_gives_the_same_batch_whenever_it_is_asked_for(cases, rules):
@@ -66,7 +66,7 @@ def test_without_augmentation_a_batch_is_a_plain_cut(cases, rules):
     for image, mask in zip(channels, labels, strict=True):
         # The only lesion voxel is (4, 4, 3): window from (2, 2, 1).
         assert np.array_equal(image.numpy(), cases[0].channels[:, 2:6, 2:6, 1:5])
-        assert mask.sum() == 1 and mask[2, 2, 2] == 1
+        assert mask.sum() == 1 and mask[0, 2, 2, 2] == 1
 
 
 def test_geometry_is_applied_about_the_centre_of_the_drawn_window(make_training, rules):
@@ -78,7 +78,7 @@ def test_geometry_is_applied_about_the_centre_of_the_drawn_window(make_training,
     for step in range(10):
         for mask in batch([case], turned, step)[1]:
             assert mask.any()
-            centre = np.argwhere(mask.numpy()).mean(0)
+            centre = np.argwhere(mask[0].numpy()).mean(0)
             assert np.abs(centre - 5).max() < 2.5
 
 

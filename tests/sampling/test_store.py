@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ def test_a_cut_is_that_of_the_zero_padded_case(make_training, lower, size):
     channels, labels = case.cut(lower, size)
     where = tuple(slice(pad + low, pad + low + n) for low, n in zip(lower, size, strict=True))
     assert np.array_equal(channels, np.pad(case.channels, [(0, 0)] + [(pad, pad)] * 3)[(slice(None), *where)])
-    assert np.array_equal(labels, np.pad(case.labels, pad)[where])
+    assert np.array_equal(labels, np.pad(case.labels, pad)[where][None])
     assert channels.dtype == np.float32 and labels.dtype == np.uint8
 
 
@@ -132,3 +133,16 @@ def test_the_stamp_file_names_what_was_absent(tmp_path, make_harmonised):
     case = make_harmonised()
     store(tmp_path, HarmonisedCase("case", case.channels, case.labels, case.body, ("ct",)), "stamp")
     assert json.loads((tmp_path / "case" / "stamp.json").read_text()) == {"stamp": "stamp", "absent": ["ct"]}
+
+
+def test_organs_are_kept_cut_and_stamped(tmp_path, make_harmonised):
+    plain = make_harmonised()
+    organs = np.arange(plain.body.size, dtype=np.uint8).reshape(plain.body.shape) % 7
+    case = replace(plain, organs=organs)
+    found = store(tmp_path, case, "stamp")
+    assert np.array_equal(found.organs[:], organs)
+    assert found.cut((0, 0, 0), (4, 4, 4))[1].shape == (2, 4, 4, 4)
+    assert np.array_equal(found.cut((1, 2, 3), (4, 4, 4))[1][1], organs[1:5, 2:6, 3:7])
+    assert stored(tmp_path, case.id, "stamp").organs is not None
+    tables = [None, np.array([0, 1], np.uint8), np.array([0, 2], np.uint8)]
+    assert len({stamp_of({}, {}, table) for table in tables}) == 3

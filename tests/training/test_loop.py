@@ -60,7 +60,7 @@ def run(cases, tmp_path):
         result = fit(
             network,
             optimizer,
-            training_step=loss or (lambda model, x, y: deeply_supervised(model(x), y)),
+            training_step=loss or (lambda model, x, y: deeply_supervised(model(x), y[:, 0])),
             learning_rate=lambda step: rate / (1 + step / 50),
             train=cases[:2],
             validation=cases[2:] if validate else [],
@@ -140,7 +140,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_state(ru
 
     def loss(model, x, y):
         calls.append(model.training)
-        value = deeply_supervised(model(x), y)
+        value = deeply_supervised(model(x), y[:, 0])
         return value * math.nan if sum(calls) > 4 else value
 
     with pytest.raises(CheckpointError, match="the training loss is nan after step 8"):
@@ -198,7 +198,7 @@ def test_validation_windows_are_plain_cuts(run, cases):
     def loss(model, x, y):
         if not model.training:
             seen.append(x)
-        return deeply_supervised(model(x), y)
+        return deeply_supervised(model(x), y[:, 0])
 
     run(steps=4, loss=loss)
     plain = replace(RULES, augment=NO_AUGMENTATION, seed=VALIDATION_SEED)
@@ -209,7 +209,7 @@ def test_validation_windows_are_plain_cuts(run, cases):
 def test_gradients_are_clipped_to_the_norm_that_is_set(run):
     """One plain step of rate 1 on a loss a million times too steep moves the weights by the norm, no further."""
     _, still = run("still", steps=1, rate=0.0, optimiser="sgd")
-    steep = lambda model, x, y: 1e6 * deeply_supervised(model(x), y)  # noqa: E731
+    steep = lambda model, x, y: 1e6 * deeply_supervised(model(x), y[:, 0])  # noqa: E731
     _, moved = run("moved", steps=1, rate=1.0, optimiser="sgd", loss=steep)
     before, after = unique_state(still), unique_state(moved)
     distance = math.sqrt(sum(float((after[n] - before[n]).double().square().sum()) for n in before))

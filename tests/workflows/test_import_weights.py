@@ -11,7 +11,7 @@ from uptake.cases import Case
 from uptake.core.errors import CheckpointError, ModelError, UsageError
 from uptake.geometry.volume import Volume
 from uptake.harmonise.onto import harmonise
-from uptake.networks.unet import unique_state, with_organs
+from uptake.networks.unet import unique_state
 from uptake.workflows.bundles import load_bundle
 from uptake.workflows.export_weights import export_weights
 from uptake.workflows.import_weights import PUBLISHED_ORGANS, import_weights
@@ -97,8 +97,8 @@ def test_lesiontracer_keeps_its_organ_heads_under_the_names_they_learned(tmp_pat
     assert any("LAS" in note for note in found.notes)
     x = torch.randn(1, 2, 8, 16, 16)
     with torch.inference_mode():
-        lesions, organs = with_organs(bundle.network(), x)
-        expected = with_organs(network.eval(), x)
+        lesions, organs = bundle.network()(x, organs=True)
+        expected = network.eval()(x, organs=True)
     assert [tuple(level.shape[1:3]) for level in organs] == [(11, 8), (11, 4)]
     assert all(torch.equal(a, b) for a, b in zip([*lesions, *organs], [*expected[0], *expected[1]], strict=True))
 

@@ -238,7 +238,7 @@ def test_a_broken_case_is_refused_before_training(dataset, tmp_path, cli):
     [
         (("--folds", "7"), "fold 7 does not exist"),
         (("--folds", "first"), "--folds takes whole numbers"),
-        (("--window", "15", "16", "16"), r"must divide by \(8, 8, 8\)"),
+        (("--window", "15", "16", "16"), "must divide by (8, 8, 8)"),
         (("--features", "4,8,16"), "features and blocks name the same stages"),
         (("--steps", "0"), "1 or more"),
         (("--n-folds", "9"), "4 patients cannot be split into 9 folds"),
@@ -329,3 +329,80 @@ def test_training_starts_from_the_weights_of_a_bundle_and_says_so(trained, datas
     wider = tiny_config(steps=1, features=(8, 8))
     with pytest.raises(CheckpointError, match="do not fit the network"):
         uptake.train("lesiontracer", dataset, tmp_path / "b", config=wider, init=first.bundle, **options)
+
+
+class TestOrgans:
+    @pytest.fixture
+    def maps(self, dataset, tmp_path):
+        """TotalSegmentator numbers: liver (5) where there is much uptake, left kidney (3) where there is little."""
+        from uptake.geometry.volume import Volume
+        from uptake.io.image import read_image
+        from uptake.io.write import write_volume
+
+        folder = tmp_path / "organs"
+        folder.mkdir()
+        for study in sorted(dataset.iterdir()):
+            pet, _ = read_image(study / "pet.nii.gz")
+            numbers = np.where(pet.array > np.median(pet.array), 5, 3).astype(np.uint8)
+            write_volume(Volume(numbers, pet.affine), folder / f"{study.name}.nii.gz")
+        return folder
+
+    def test_a_network_learns_organs_beside_lesions(self, dataset, maps, tmp_path):
+        config = tiny_config(organs=("background", "liver", "kidney"), steps=2)
+        result = uptake.train(
+            "lesiontracer", dataset, tmp_path / "run", config=config, folds=("all",), organ_maps=maps, device="cpu"
+        )
+        bundle = uptake.load_bundle(result.bundle)
+        assert bundle.config.organs == ("background", "liver", "kidney")
+        assert bundle.states["all"]["decoder.organ_seg_layers.0.weight"].shape[0] == 3
+        cached = sorted((tmp_path / "run" / "cache" / "shared").glob("*/organs.b2nd"))
+        assert len(cached) == 4
+        import blosc2
+
+        assert set(np.unique(blosc2.open(str(cached[0]), mode="r")[:])) == {1, 2}
+        found = uptake.segment(dataset / "p1", model=result.bundle)
+        assert set(np.unique(found.lesions.array)) <= {0, 1}
+
+    def test_every_case_needs_its_organ_map(self, dataset, maps, tmp_path):
+        config = tiny_config(organs=("background", "liver"))
+        with pytest.raises(InputError, match=r"4 of 4 cases have no organ map, first p1.*--organs none"):
+            uptake.train("lesiontracer", dataset, tmp_path / "a", config=config, folds=("all",), device="cpu")
+        (maps / "p3.nii.gz").unlink()
+        with pytest.raises(InputError, match="1 of 4 cases have no organ map, first p3"):
+            uptake.train(
+                "lesiontracer", dataset, tmp_path / "a", config=config, folds=("all",), organ_maps=maps, device="cpu"
+            )
+
+    def test_a_label_beyond_the_numbering(self, dataset, maps, tmp_path):
+        config = tiny_config(organs=("background", "liver"))
+        numbering = tmp_path / "numbers.json"
+        numbering.write_text('{"3": "liver"}')
+        with pytest.raises(InputError, match=r"p1: its organ map holds label 5, the table of organ labels ends at 3"):
+            uptake.train(
+                "lesiontracer", dataset, tmp_path / "a", config=config, organ_maps=maps, organ_labels=numbering,
+                folds=("all",), device="cpu",
+            )  # fmt: skip
+
+    @pytest.mark.parametrize("content", [None, "[", "[1]", '{"a": "b"}'])
+    def test_a_numbering_that_is_none(self, tmp_path, content):
+        if content is not None:
+            (tmp_path / "x.json").write_text(content)
+        with pytest.raises(UsageError, match="neither total nor autopet, nor a JSON file"):
+            training.organ_names(tmp_path / "x.json")
+
+    def test_known_numberings(self, tmp_path):
+        assert training.organ_names("total")[5] == "liver"
+        assert training.organ_names("autopet")[5] == "lungs"
+        (tmp_path / "x.json").write_text('{"7": "liver"}')
+        assert training.organ_names(tmp_path / "x.json") == {7: "liver"}
+
+    def test_from_the_command_line(self, cli, dataset, maps, tmp_path):
+        result = cli(
+            "train", "lesiontracer", dataset, "-o", tmp_path / "run", *OPTIONS, "--organs", "lesiontracer",
+            "--organ-maps", maps, "--folds", "all",
+        )  # fmt: skip
+        assert result.code == 0, result.err
+        assert len(uptake.load_bundle(tmp_path / "run" / "bundle").config.organs) == 11
+        wrong = cli("train", "lesiontracer", dataset, "-o", tmp_path / "no", *OPTIONS, "--organs", "kidneys")
+        assert wrong.code == 2
+        assert "'kidneys' is no grouping" in wrong.err

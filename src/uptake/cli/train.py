@@ -23,6 +23,9 @@ def train(
     n_folds: int = 5,
     splits: Path | None = None,
     init: str | None = None,
+    organs: str | None = None,
+    organ_maps: Path | None = None,
+    organ_labels: str = "total",
     steps: int | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
@@ -52,8 +55,9 @@ def train(
         Receives the cache, a folder per fold (log.csv, loss.png, checkpoints, held-out masks), cases.csv,
         summary.json and bundle/.
     preset
-        published: the paper's network and schedule, from scratch (a 40 GB GPU). small: two CPU cores, minutes. auto: by
-        the device.
+        published: the paper's network, organ heads and schedule (a 40 GB GPU); its fine-tuning rate with --init, else
+        that of its rows from scratch. small: two CPU cores, minutes. auto: small, or with CUDA published without
+        organs.
     folds
         Which to train: numbers with commas, or all for one model on every case.
     n_folds
@@ -62,6 +66,14 @@ def train(
         nnU-Net splits_final.json to use instead.
     init
         Model or bundle whose weights training starts from; the network must be the same.
+    organs
+        Also learn organs, on heads of their own: lesiontracer, lesiontracer-published (its labels' slip kept), ldos, or
+        none; by default the preset's.
+    organ_maps
+        Folder of organ label maps named like the cases; by default organs.nii.gz beside the images.
+    organ_labels
+        Numbering of the maps: total (TotalSegmentator), autopet (published with LesionTracer), or a JSON file
+        {number: name}.
     steps
         Optimiser steps of each fold, instead of the preset's.
     batch_size
@@ -96,6 +108,7 @@ def train(
     from uptake.io.write import require_writable
 
     require_writable(out)
+    from uptake.core.anatomy import classes_of
     from uptake.training.devices import resolve_device
     from uptake.training.protocol import EpochReport
     from uptake.workflows.bundles import method_module
@@ -105,11 +118,14 @@ def train(
     # It announces its precision on the terminal. The import above sets the level, so this has to come after it.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     Config: Any = method_module(method).Config
-    if preset == "auto":
+    automatic = preset == "auto"
+    if automatic:
         preset = "published" if resolve_device(device).type == "cuda" else "small"
-    # Published weights cannot be the start yet, so the rate is that of the paper's rows without pretraining.
-    preset_name = "published_from_scratch" if preset == "published" else preset
+    preset_name = "published_from_scratch" if preset == "published" and init is None else preset
+    if organs is None and automatic:
+        organs = "none"
     changes: dict[str, Any] = {
+        "organs": None if organs is None else () if organs == "none" else classes_of(organs),
         "steps": steps,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
@@ -143,6 +159,8 @@ def train(
             n_folds=n_folds,
             splits=splits,
             init=init,
+            organ_maps=organ_maps,
+            organ_labels=organ_labels,
             device=device,
             precision=precision,
             assume_suv=assume_suv,

@@ -7,7 +7,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from uptake.cases import Case, HarmonisedCase, Resample, Trace
-from uptake.core.errors import ModelError
+from uptake.core.errors import InputError, ModelError
 from uptake.core.types import Shape3
 from uptake.geometry.affine import spacing_mm
 from uptake.harmonise.crop import box, crop_to_nonzero, filled
@@ -28,7 +28,9 @@ ABSENT = 0.0
 """Normalised value of a channel that is not there; channel dropout in training writes the same."""
 
 
-def harmonise(case: Case, plan: Plan) -> tuple[HarmonisedCase, Trace]:
+def harmonise(
+    case: Case, plan: Plan, *, organ_table: npt.NDArray[np.uint8] | None = None
+) -> tuple[HarmonisedCase, Trace]:
     """Return the case on the model's grid and the trace that `restore` walks back.
 
     Order of steps, as published for LesionTracer: CT to the PET grid; axes into the model's orientation; crop to
@@ -38,6 +40,9 @@ def harmonise(case: Case, plan: Plan) -> tuple[HarmonisedCase, Trace]:
     ----------
     case : Case
     plan : Plan
+    organ_table : array (n,) uint8, optional
+        Label of the case's organ map -> class of the method (`core.anatomy.class_table`); without it organs are left
+        out.
 
     Returns
     -------
@@ -49,6 +54,8 @@ def harmonise(case: Case, plan: Plan) -> tuple[HarmonisedCase, Trace]:
     ------
     ModelError
         If the plan names a channel that a case cannot have.
+    InputError
+        If the organ map holds a label that the table does not know.
     """
     change = plan.axis_change(case.pet.affine)
     images: dict[str, npt.NDArray[np.float32] | None] = {}
@@ -79,6 +86,15 @@ def harmonise(case: Case, plan: Plan) -> tuple[HarmonisedCase, Trace]:
     if case.lesions is not None:
         binary = (np.asarray(case.lesions.array) > 0).astype(np.uint8)
         labels = labels_resized(change.apply(binary)[where], after, separate=separate)
+    organs = None
+    if case.organs is not None and organ_table is not None:
+        given = np.asarray(case.organs.array)
+        if int(given.max()) >= len(organ_table) or int(given.min()) < 0:
+            raise InputError(
+                f"{case.id}: its organ map holds label {int(given.max())}, the table of organ labels ends at "
+                f"{len(organ_table) - 1}; say which numbering the map has (--organ-labels)."
+            )
+        organs = labels_resized(change.apply(organ_table[given])[where], after, separate=separate)
     trace = Trace(
         source_shape=case.pet.shape,
         source_affine=case.pet.affine,
@@ -90,7 +106,7 @@ def harmonise(case: Case, plan: Plan) -> tuple[HarmonisedCase, Trace]:
         frame_of_reference=case.pet.frame_of_reference,
     )
     absent = tuple(name for name, image in images.items() if image is None)
-    return HarmonisedCase(case.id, channels, labels, body, absent), trace
+    return HarmonisedCase(case.id, channels, labels, body, absent, organs), trace
 
 
 def _body(image: npt.NDArray[np.float32], name: str) -> npt.NDArray[np.bool_]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -58,7 +59,8 @@ def unet(
     Returns
     -------
     nn.Module
-        With organ heads it gives lesion logits as without them, and ``with_organs(x)`` the pair (lesions, organs).
+        With organ heads ``network(x)`` gives lesion logits as without them, ``network(x, organs=True)`` the pair
+        (lesions, organs).
 
     Notes
     -----
@@ -109,33 +111,30 @@ def _add_organ_heads(network: nn.Module, organ_channels: int) -> None:
     network.decoder.organ_seg_layers = nn.ModuleList(
         nn.Conv3d(head.in_channels, organ_channels, 1, bias=True) for head in lesion_heads
     )
+    base = type(network)
+    # A class of its own, so that wrappers (data-parallel training) see one forward pass for both families.
+    network.__class__ = type(f"{base.__name__}WithOrgans", (base,), {"forward": _forward_with_organs})
 
 
-def with_organs(
-    network: nn.Module, channels: torch.Tensor
-) -> tuple[torch.Tensor | list[torch.Tensor], torch.Tensor | list[torch.Tensor]]:
-    """Return lesion and organ logits of a network with organ heads; each as its own forward pass gives lesions.
+def _forward_with_organs(self: nn.Module, channels: torch.Tensor, organs: bool = False) -> Any:
+    """Return lesion logits, or with `organs` the pair (lesions, organs), each as deep supervision has it.
 
     Encoder and decoder run once: both families of heads read the same decoder features.
-
-    Parameters
-    ----------
-    network : nn.Module
-        From `unet` with `organ_channels`.
-    channels : tensor (b, c, z, y, x)
     """
-    decoder = network.decoder
-    skips = network.encoder(channels)
+    decoder = self.decoder
+    skips = self.encoder(channels)
+    if not organs:
+        return decoder(skips)
     lowest = skips[-1]
-    lesions, organs = [], []
+    lesion_logits, organ_logits = [], []
     for level, stage in enumerate(decoder.stages):
         lowest = stage(torch.cat((decoder.transpconvs[level](lowest), skips[-(level + 2)]), dim=1))
         if decoder.deep_supervision or level == len(decoder.stages) - 1:
-            lesions.append(decoder.seg_layers[level](lowest))
-            organs.append(decoder.organ_seg_layers[level](lowest))
+            lesion_logits.append(decoder.seg_layers[level](lowest))
+            organ_logits.append(decoder.organ_seg_layers[level](lowest))
     if decoder.deep_supervision:
-        return lesions[::-1], organs[::-1]
-    return lesions[0], organs[0]
+        return lesion_logits[::-1], organ_logits[::-1]
+    return lesion_logits[0], organ_logits[0]
 
 
 def unique_state(network: nn.Module) -> dict[str, torch.Tensor]:

@@ -212,7 +212,8 @@ def apply_geometry(
     ----------
     channels : tensor (c, *extent) float32
         Cut with ``draw.extent(window)`` around the window's centre.
-    labels : integer tensor (*extent)
+    labels : integer tensor (m, *extent)
+        Label maps; all of them are moved alike.
     draw : SampleDraw
     window : tuple of int
     ct : int or None
@@ -222,27 +223,37 @@ def apply_geometry(
     -------
     channels : tensor (c, *window) float32
         Trilinear, zero outside.
-    labels : tensor (*window) uint8
-        The label with the largest linear share.
+    labels : tensor (m, *window) uint8
+        The label with the largest linear share; the smallest of equals.
     """
     if draw.matrix is not None:
         grid = _grid(draw.matrix, np.zeros(3), window, channels)
-        shares = F.one_hot(labels.long()).movedim(-1, 0).float()
-        sampled = F.grid_sample(torch.cat([channels, shares])[None], grid, align_corners=True)[0]
-        n = channels.shape[0]
+        sampled = F.grid_sample(channels[None], grid, align_corners=True)[0]
         if ct is not None and (draw.ct_shift.any() or not np.array_equal(draw.ct_matrix, np.eye(3))):
             ct_grid = _grid(draw.ct_matrix @ draw.matrix, -(draw.ct_matrix @ draw.ct_shift), window, channels)
             sampled[ct] = F.grid_sample(channels[None, ct : ct + 1], ct_grid, align_corners=True)[0, 0]
-        channels = sampled[:n]
-        # Outside the case every share is zero; the background share of 1 there is what zero-fill means.
-        labels = (
-            sampled[n:].argmax(0).to(torch.uint8) if shares.shape[0] > 1 else torch.zeros(window, dtype=torch.uint8)
-        )
+        labels = torch.stack([_labels_sampled(one, grid) for one in labels])
+        channels = sampled
     axes = [axis for axis, flip in enumerate(draw.mirror) if flip]
     if axes:
         channels = torch.flip(channels, [axis + 1 for axis in axes])
-        labels = torch.flip(labels, axes)
+        labels = torch.flip(labels, [axis + 1 for axis in axes])
     return channels, labels
+
+
+def _labels_sampled(labels: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    """Return one label map (*extent) sampled at `grid`: the label with the largest linear share, 0 outside.
+
+    One label's indicator at a time: eleven organ classes of a 308³ window at once would take 1.3 GB.
+    """
+    result = torch.zeros(grid.shape[1:4], dtype=torch.uint8, device=labels.device)
+    best = torch.zeros(grid.shape[1:4], device=labels.device)
+    for label in torch.unique(labels).tolist():
+        share = F.grid_sample((labels == label).float()[None, None], grid, align_corners=True)[0, 0]
+        wins = share > best  # where no share is left, outside the case, the background of 0 stays
+        result[wins] = label
+        best = torch.where(wins, share, best)
+    return result
 
 
 def apply_intensity(batch: torch.Tensor, draws: Sequence[SampleDraw], *, ct: int | None) -> torch.Tensor:

@@ -49,7 +49,8 @@ class CutBatch:
     Attributes
     ----------
     channels : tensor (b, c, z, y, x) float32
-    labels : tensor (b, z, y, x) uint8
+    labels : tensor (b, m, z, y, x) uint8
+        Lesions, and organs where the cases have them.
     draws : tuple of SampleDraw
     """
 
@@ -77,7 +78,7 @@ def cut_batch(cases: Sequence[TrainingCase], rules: BatchRules, *, step: int, ra
 
 
 def finished(batch: CutBatch, rules: BatchRules, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return network input (b, c, z, y, x) and labels (b, z, y, x) on the device, intensities augmented there."""
+    """Return network input (b, c, z, y, x), intensities augmented, and label maps (b, m, z, y, x), on the device."""
     ct = rules.channels.index("ct") if "ct" in rules.channels else None
     channels = apply_intensity(batch.channels.to(device, non_blocking=True), batch.draws, ct=ct)
     return channels, batch.labels.to(device, non_blocking=True)

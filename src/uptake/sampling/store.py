@@ -39,12 +39,15 @@ class TrainingCase:
     labels : array-like (z, y, x) uint8
     foreground : array (n, 3) int32
         (z, y, x) of lesion voxels, a fixed random choice.
+    organs : array-like (z, y, x) uint8 or None
+        Organ classes; windows are never centred on them.
     """
 
     id: str
     channels: Any
     labels: Any
     foreground: npt.NDArray[np.int32]
+    organs: Any = None
 
     @property
     def shape(self) -> Shape3:
@@ -53,16 +56,21 @@ class TrainingCase:
         return z, y, x
 
     def cut(self, lower: Shape3, size: Shape3) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
-        """Return channels (c, *size) and labels (*size) from voxel `lower` on; zeros where that lies outside."""
+        """Return channels (c, *size) and label maps (m, *size) from voxel `lower` on; zeros where that lies outside.
+
+        The first map holds the lesions, the second, if there is one, the organs.
+        """
         n_channels = self.channels.shape[0]
         channels = np.zeros((n_channels, *size), dtype=np.float32)
-        labels = np.zeros(size, dtype=np.uint8)
+        maps = [self.labels] if self.organs is None else [self.labels, self.organs]
+        labels = np.zeros((len(maps), *size), dtype=np.uint8)
         inside = [(max(0, low), min(n, low + extent)) for low, extent, n in zip(lower, size, self.shape, strict=True)]
         if all(high > low for low, high in inside):
             source = tuple(slice(low, high) for low, high in inside)
             target = tuple(slice(a - low, b - low) for (a, b), low in zip(inside, lower, strict=True))
             channels[(slice(None), *target)] = self.channels[(slice(None), *source)]
-            labels[target] = self.labels[source]
+            for number, one in enumerate(maps):
+                labels[(number, *target)] = one[source]
         return channels, labels
 
 
@@ -76,12 +84,17 @@ def training_case(harmonised: HarmonisedCase) -> TrainingCase:
     """
     if harmonised.labels is None:
         raise FileFormatError(f"{harmonised.id}: there is no reference mask, so it cannot be trained on.")
-    return TrainingCase(harmonised.id, harmonised.channels, harmonised.labels, _foreground(harmonised.labels))
+    found = _foreground(harmonised.labels)
+    return TrainingCase(harmonised.id, harmonised.channels, harmonised.labels, found, harmonised.organs)
 
 
-def stamp_of(plan: Mapping[str, Any], source_hashes: Mapping[str, str]) -> str:
-    """Return the SHA-256 over everything that a stored case depends on: format, plan, and its source files."""
-    content = {"format": STORE_FORMAT, "plan": plan, "sources": dict(sorted(source_hashes.items()))}
+def stamp_of(
+    plan: Mapping[str, Any], source_hashes: Mapping[str, str], organ_table: npt.NDArray[np.uint8] | None = None
+) -> str:
+    """Return the SHA-256 over all that a stored case depends on: format, plan, source files, numbering of organs."""
+    content: dict[str, Any] = {"format": STORE_FORMAT, "plan": plan, "sources": dict(sorted(source_hashes.items()))}
+    if organ_table is not None:
+        content["organs"] = organ_table.tolist()
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -95,7 +108,14 @@ def stored(folder: Path, case_id: str, stamp: str) -> TrainingCase | None:
             return None
         channels = blosc2.open(str(place / "channels.b2nd"), mode="r")
         labels = blosc2.open(str(place / "labels.b2nd"), mode="r")
-        return TrainingCase(case_id, channels, labels, np.load(place / "foreground.npy", allow_pickle=False))
+        organs = place / "organs.b2nd"
+        return TrainingCase(
+            case_id,
+            channels,
+            labels,
+            np.load(place / "foreground.npy", allow_pickle=False),
+            blosc2.open(str(organs), mode="r") if organs.exists() else None,
+        )
     except (OSError, EOFError, ValueError, TypeError, KeyError, RuntimeError):
         return None
 
@@ -117,7 +137,10 @@ def store(folder: Path, harmonised: HarmonisedCase, stamp: str) -> TrainingCase:
     partial = Path(tempfile.mkdtemp(prefix=f".{case.id}.", dir=folder))
     try:
         options = {"codec": blosc2.Codec.LZ4HC, "clevel": 5, "nthreads": 1}
-        for name, array in (("channels", case.channels), ("labels", case.labels)):
+        arrays = {"channels": case.channels, "labels": case.labels}
+        if case.organs is not None:
+            arrays["organs"] = case.organs
+        for name, array in arrays.items():
             chunks = tuple(min(n, 64) for n in array.shape[-3:])
             chunks = (1, *chunks) if array.ndim == 4 else chunks
             blosc2.asarray(

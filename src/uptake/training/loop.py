@@ -60,7 +60,7 @@ def fit(
     network, optimizer
         Not yet set up by Fabric.
     training_step : callable
-        (network, channels (b, c, z, y, x), labels (b, z, y, x)) -> scalar loss.
+        (network, channels (b, c, z, y, x), label maps (b, m, z, y, x)) -> scalar loss.
     learning_rate : callable
         Step number -> rate.
     train, validation : sequence of TrainingCase
@@ -197,7 +197,7 @@ def _validate(
             losses.append(float(training_step(model, channels, labels)))
             output = model(channels)
             finest = output[0] if isinstance(output, list | tuple) else output
-            predicted, reference = finest.argmax(1) > 0, labels > 0
+            predicted, reference = finest.argmax(1) > 0, labels[:, 0] > 0
             overlap += 2.0 * float((predicted & reference).sum())
             total += float(predicted.sum() + reference.sum())
     return {"validation_loss": float(np.mean(losses)), "pseudo_dice": overlap / total if total else math.nan}

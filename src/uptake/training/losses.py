@@ -8,6 +8,10 @@ import torch
 import torch.nn.functional as F
 
 
+IGNORED = 255
+"""Label of voxels that nobody knows: they count in no loss."""
+
+
 def soft_dice_loss(logits: torch.Tensor, labels: torch.Tensor, *, smooth: float = 0.0) -> torch.Tensor:
     """Return minus the mean soft Dice over samples and foreground labels, a scalar in [-1, 0].
 
@@ -27,6 +31,9 @@ def soft_dice_loss(logits: torch.Tensor, labels: torch.Tensor, *, smooth: float 
     Sums run in float32 whatever the autocast: half precision loses voxels of a 192³ window.
     """
     probabilities = torch.softmax(logits.float(), dim=1)[:, 1:]
+    unknown = labels == IGNORED
+    if bool(unknown.any()):
+        probabilities = probabilities * ~unknown.unsqueeze(1)
     classes = torch.arange(1, logits.shape[1], device=labels.device)
     onehot = (labels.unsqueeze(1) == classes.view(1, -1, 1, 1, 1)).float()
     overlap = (probabilities * onehot).flatten(2).sum(-1)
@@ -35,8 +42,15 @@ def soft_dice_loss(logits: torch.Tensor, labels: torch.Tensor, *, smooth: float 
 
 
 def dice_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, *, smooth: float = 0.0) -> torch.Tensor:
-    """Return cross-entropy (mean over voxels) plus `soft_dice_loss`, each with weight 1."""
-    return F.cross_entropy(logits.float(), labels.long()) + soft_dice_loss(logits, labels, smooth=smooth)
+    """Return cross-entropy (mean over known voxels) plus `soft_dice_loss`, each with weight 1.
+
+    Voxels labelled `IGNORED` count in neither; where nothing is known the loss is 0, without gradient.
+    """
+    known = labels != IGNORED
+    if not bool(known.any()):
+        return 0.0 * logits.float().sum()
+    entropy = F.cross_entropy(logits.float(), labels.long(), ignore_index=IGNORED)
+    return entropy + soft_dice_loss(logits, labels, smooth=smooth)
 
 
 def deep_supervision_weights(levels: int) -> tuple[float, ...]:

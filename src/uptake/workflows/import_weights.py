@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from uptake import __version__
+from uptake.core.anatomy import classes_of
 from uptake.core.errors import CheckpointError, ModelError, UsageError
 from uptake.core.types import Shape3, Vector3
 from uptake.harmonise.normalise import ChannelRule
@@ -23,10 +24,7 @@ from uptake.zoo import nnunet
 from uptake.zoo.bundle import save_bundle
 from uptake.zoo.cards import Card
 
-PUBLISHED_ORGANS = (
-    "background", "spleen", "kidneys", "liver", "urinary_bladder", "lungs", "brain", "heart", "stomach", "prostate",
-    "head_glands_published",
-)  # fmt: skip
+PUBLISHED_ORGANS = classes_of("lesiontracer-published")
 """Organ heads of the published LesionTracer weights. The last is both parotids, the right submandibular gland and the
 right optic nerve: an index slip of the published labels, kept by name because the weights learned it."""
 

@@ -6,16 +6,18 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
 from uptake import __version__
 from uptake.cases import Case
+from uptake.core.anatomy import AUTOPET_NAMES, TOTAL_NAMES, class_table
 from uptake.core.errors import CheckpointError, InputError, UsageError
 from uptake.evaluation.overlap import evaluate_pair
 from uptake.evaluation.statistics import summarise
@@ -105,6 +107,8 @@ def train(
     splits: Path | None = None,
     separate_plans: bool = False,
     init: str | Path | None = None,
+    organ_maps: Path | None = None,
+    organ_labels: str | Path = "total",
     device: str = "auto",
     precision: str = "auto",
     stored_as: str = "float32",
@@ -138,6 +142,12 @@ def train(
         from all cases, as nnU-Net does, and one bundle holds all folds.
     init : str or Path, optional
         Bundle whose weights (of its first fold) training starts from; the network must be the same.
+    organ_maps : Path, optional
+        Folder of organ label maps named like the cases, where the studies do not hold them; used by configurations with
+        organ heads.
+    organ_labels : str or Path
+        Numbering of those maps: "total" (TotalSegmentator), "autopet" (the maps published with LesionTracer), or a JSON
+        file {number: name}. Classes are put together by name (`core.anatomy`).
     device, precision : str
         See `training.devices.make_fabric`.
     stored_as : str
@@ -162,18 +172,26 @@ def train(
     files, left_out = _labelled(Path(dataset))
     fabric = make_fabric(device, precision)
     if config is None:
-        config = module.Config.published_from_scratch() if fabric.device.type == "cuda" else module.Config.small()
+        config = module.Config.small()
+        if fabric.device.type == "cuda":
+            config = replace(module.Config.published_from_scratch(), organs=())
     about = about or About(name=f"{method}-{Path(dataset).resolve().name}", data=Path(dataset).resolve().name)
     split = _splits(files, folds, n_folds, splits)
     chosen = {str(name): _fold(name, split, [found.id for found in files]) for name in folds}
 
     start = None if init is None else load_bundle(init)
-    shared = None if separate_plans else _prepared(files, None, config, out / "cache" / "shared", assume_suv)
+    organ_table = None
+    if config.organs:
+        files = _with_organ_maps(files, organ_maps)
+        organ_table = class_table(organ_names(organ_labels), config.organs)
+    shared = None
+    if not separate_plans:
+        shared = _prepared(files, None, config, out / "cache" / "shared", assume_suv, organ_table)
     rows: list[dict[str, Any]] = []
     states: dict[str, dict[str, torch.Tensor]] = {}
     bundles = []
     for name, fold in chosen.items():
-        data = shared or _prepared(files, fold.train, config, out / "cache" / f"fold_{name}", assume_suv)
+        data = shared or _prepared(files, fold.train, config, out / "cache" / f"fold_{name}", assume_suv, organ_table)
         place = out / f"fold_{name}"
         place.mkdir(parents=True, exist_ok=True)
         network = _started(module.build_network(data.config), start)
@@ -262,8 +280,49 @@ def _fold(name: int | str, split: Sequence[Fold], ids: Sequence[str]) -> Fold:
     return split[int(name)]
 
 
+def organ_names(numbering: str | Path) -> dict[int, str]:
+    """Return label value -> class name of a numbering of organ maps.
+
+    Raises
+    ------
+    UsageError
+        If it is none of the known ones and no JSON file of that form.
+    """
+    known = {"total": TOTAL_NAMES, "autopet": AUTOPET_NAMES}
+    if str(numbering) in known:
+        return dict(known[str(numbering)])
+    try:
+        content = json.loads(Path(numbering).read_text(encoding="utf-8"))
+        return {int(value): str(name) for value, name in content.items()}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise UsageError(
+            f"organ labels {str(numbering)!r}: neither {' nor '.join(known)}, nor a JSON file {{number: name}}: {error}"
+        ) from error
+
+
+def _with_organ_maps(files: Sequence[CaseFiles], folder: Path | None) -> list[CaseFiles]:
+    """Return the cases with an organ map each, from their studies or from `folder`."""
+    found = []
+    for one in files:
+        beside = next(iter(sorted(folder.glob(f"{one.id}.nii*"))), None) if folder is not None else None
+        found.append(one if beside is None else replace(one, organs=beside))
+    without = [one.id for one in found if one.organs is None]
+    if without:
+        raise InputError(
+            f"the network has organ heads, but {len(without)} of {len(found)} cases have no organ map, first "
+            f"{without[0]}. Put one beside each (organs.nii.gz), name a folder of them (--organ-maps), or train "
+            "without (--organs none)."
+        )
+    return found
+
+
 def _prepared(
-    files: Sequence[CaseFiles], plan_ids: Sequence[str] | None, config: Any, cache: Path, assume_suv: bool
+    files: Sequence[CaseFiles],
+    plan_ids: Sequence[str] | None,
+    config: Any,
+    cache: Path,
+    assume_suv: bool,
+    organ_table: npt.NDArray[np.uint8] | None,
 ) -> _Prepared:
     """Plan on the named cases (None: all), and bring every case onto that grid, through the cache."""
     hashes: dict[str, dict[str, str]] = {}
@@ -285,7 +344,7 @@ def _prepared(
         separate_z=config.separate_z,
     )
     fitted = config.fitted_to(_median_shape(found, plan))
-    cases = {one.id: _cached(one, plan, hashes, cache, assume_suv=assume_suv) for one in files}
+    cases = {one.id: _cached(one, plan, hashes, cache, assume_suv=assume_suv, organ_table=organ_table) for one in files}
     return _Prepared(files, plan, fitted, cases, hashes)
 
 
@@ -295,12 +354,18 @@ def _median_shape(found: Fingerprint, plan: Plan) -> list[float]:
 
 
 def _cached(
-    found: CaseFiles, plan: Plan, hashes: Mapping[str, Mapping[str, str]], folder: Path, *, assume_suv: bool
+    found: CaseFiles,
+    plan: Plan,
+    hashes: Mapping[str, Mapping[str, str]],
+    folder: Path,
+    *,
+    assume_suv: bool,
+    organ_table: npt.NDArray[np.uint8] | None,
 ) -> TrainingCase:
-    stamp = stamp_of(plan.as_json(), hashes[found.id])
+    stamp = stamp_of(plan.as_json(), hashes[found.id], organ_table)
     case = stored(folder, found.id, stamp)
     if case is None:
-        harmonised, _ = harmonise(read_case(found, assume_suv=assume_suv), plan)
+        harmonised, _ = harmonise(read_case(found, assume_suv=assume_suv), plan, organ_table=organ_table)
         case = store(folder, harmonised, stamp)
     return case
 
@@ -394,7 +459,7 @@ def _card(
         method=method,
         config=config.as_json(),
         plan=plan.as_json(),
-        labels=list(method_module(method).LABELS),
+        labels=list(config.labels),
         needs=["pet"] if pet_only else ["pet", "ct"],
         accepts=["pet", "ct"],
         suv="SUV by body weight, g/mL",

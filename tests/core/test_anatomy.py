@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import csv
+
+import pytest
+
+from uptake.core.anatomy import AUTOPET_NAMES, GROUPINGS, TOTAL, TOTAL_NAMES, class_table, classes_of
+from uptake.core.errors import UsageError
+from uptake.simulation.labels import ORGAN_NAMES
+
+
+def test_the_classes_are_totalsegmentators(shared_data):
+    with (shared_data / "anatomy/totalsegmentator/classes.csv").open() as file:
+        rows = [(int(row["id"]), row["name"]) for row in csv.DictReader(file)]
+    assert dict(rows) == TOTAL_NAMES
+
+
+def test_numbers_that_are_known_by_heart():
+    assert (len(TOTAL), len(set(TOTAL))) == (117, 117)
+    known = {1: "spleen", 5: "liver", 21: "urinary_bladder", 27: "vertebrae_L5", 50: "vertebrae_C1", 51: "heart"}
+    assert {number: TOTAL_NAMES[number] for number in known} == known
+    assert {number: TOTAL_NAMES[number] for number in (90, 92, 117)} == {
+        90: "brain", 92: "rib_left_1", 117: "costal_cartilages",
+    }  # fmt: skip
+
+
+def test_simulated_organs_have_the_same_numbers():
+    assert {number: ORGAN_NAMES[number] for number in range(1, 118)} == TOTAL_NAMES
+
+
+@pytest.mark.parametrize(("grouping", "classes"), [("lesiontracer", 11), ("lesiontracer-published", 11), ("ldos", 19)])
+def test_classes_of_a_grouping(grouping, classes):
+    assert len(classes_of(grouping)) == classes
+    parts = [part for members in GROUPINGS[grouping].values() for part in members]
+    assert len(parts) == len(set(parts))
+
+
+def test_an_unknown_grouping():
+    with pytest.raises(UsageError, match="'ldo' is no grouping of organs; known are lesiontracer"):
+        classes_of("ldo")
+
+
+def test_organs_are_merged_by_name():
+    table = class_table(TOTAL_NAMES, classes_of("ldos"))
+    names = classes_of("ldos")
+    found = {TOTAL_NAMES[value]: names[table[value]] for value in TOTAL_NAMES}
+    assert found["kidney_left"] == found["kidney_right"] == "kidney"
+    assert found["vertebrae_S1"] == found["sacrum"] == "sacrum"
+    assert found["vertebrae_C7"] == "vertebrae"
+    assert found["kidney_cyst_left"] == found["rib_left_3"] == "background"
+    assert table[0] == 0
+
+
+def test_published_organ_maps_keep_their_numbers_and_lose_the_slip_where_it_is_not_wanted():
+    assert class_table(AUTOPET_NAMES, classes_of("lesiontracer-published")).tolist() == list(range(11))
+    assert class_table(AUTOPET_NAMES, classes_of("lesiontracer")).tolist() == [*range(10), 0]
+
+
+def test_the_slip_is_made_only_by_name():
+    glands = {
+        1: "parotid_gland_left",
+        2: "submandibular_gland_left",
+        3: "submandibular_gland_right",
+        4: "optic_nerve_right",
+    }
+    assert (class_table(glands, classes_of("lesiontracer")) > 0).tolist() == [False, True, True, True, False]
+    slipped = class_table({**glands, 5: "spleen"}, classes_of("lesiontracer-published"))
+    assert (slipped > 0).tolist() == [False, True, False, True, True, True]
+
+
+def test_maps_of_another_kind():
+    with pytest.raises(UsageError, match=r"none of the organ labels \(femur bone, …\) belongs"):
+        class_table({1: "femur bone"}, classes_of("ldos"))
