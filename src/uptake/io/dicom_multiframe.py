@@ -123,6 +123,16 @@ def _put(target: Any, source: Any) -> None:
         target[tag] = source.get_item(tag)
 
 
+def _set(target: Any, keyword: str, value: Any) -> None:
+    """Give a data set an element of its own: setting the attribute would change an element that others share."""
+    from pydicom.datadict import dictionary_VR, tag_for_keyword
+    from pydicom.dataelem import DataElement
+
+    tag = tag_for_keyword(keyword)
+    assert tag is not None
+    target[tag] = DataElement(tag, dictionary_VR(tag), value)
+
+
 def _take(flat: Any, groups: Any) -> None:
     """Put the attributes of functional groups that keep their names into a flat header."""
     for keyword in _PLAIN_GROUPS:
@@ -131,20 +141,21 @@ def _take(flat: Any, groups: Any) -> None:
     for keyword in ("PETFrameTypeSequence", "CTImageFrameTypeSequence"):
         for item in groups.get(keyword) or ():
             if item.get("FrameType"):
-                flat.ImageType = item.FrameType
+                _set(flat, "ImageType", item.FrameType)
 
 
 def _enhanced_series(flat: Any) -> None:
     """State in single-frame words what an Enhanced PET says once: corrections, decay correction, dose."""
     if "CorrectedImage" not in flat and any(keyword in flat for keyword in CORRECTIONS):
-        flat.CorrectedImage = [word for keyword, word in CORRECTIONS.items() if str(flat.get(keyword, "")) == "YES"]
+        words = [word for keyword, word in CORRECTIONS.items() if str(flat.get(keyword, "")) == "YES"]
+        _set(flat, "CorrectedImage", words)
     tracers = list(flat.get("RadiopharmaceuticalInformationSequence") or ())
     if "DecayCorrection" not in flat and "DecayCorrected" in flat:
         correction = _decay_correction(flat, tracers)
         if correction:
-            flat.DecayCorrection = correction
+            _set(flat, "DecayCorrection", correction)
         if tracers:
-            flat.RadiopharmaceuticalInformationSequence = [_in_becquerels(tracer) for tracer in tracers]
+            _set(flat, "RadiopharmaceuticalInformationSequence", [_in_becquerels(tracer) for tracer in tracers])
 
 
 def _decay_correction(flat: Any, tracers: list[Any]) -> str:
@@ -169,7 +180,7 @@ def _in_becquerels(tracer: Any) -> Any:
     except ValueError:
         return item
     if 0 < dose < LARGEST_DOSE_MBQ:
-        item.RadionuclideTotalDose = f"{dose * BQ_PER_MBQ:.10g}"
+        _set(item, "RadionuclideTotalDose", f"{dose * BQ_PER_MBQ:.10g}")
     return item
 
 
@@ -179,13 +190,14 @@ def _times(flat: Any, shared: Any, frame: Any) -> None:
         for content in groups.get("FrameContentSequence") or ():
             began = re.match(r"(\d{8})(\d{2,6}(?:\.\d+)?)", str(content.get("FrameAcquisitionDateTime", "") or ""))
             if began:
-                flat.AcquisitionDate, flat.AcquisitionTime = began.groups()
+                _set(flat, "AcquisitionDate", began[1])
+                _set(flat, "AcquisitionTime", began[2])
             duration = content.get("FrameAcquisitionDuration")
             if duration is not None:
-                flat.ActualFrameDuration = str(round(float(duration)))
+                _set(flat, "ActualFrameDuration", str(round(float(duration))))
             for keyword in ("TemporalPositionIndex", "StackID"):
                 if content.get(keyword) is not None:
-                    setattr(flat, keyword, content.get(keyword))
+                    _set(flat, keyword, content.get(keyword))
 
 
 def _units(flat: Any, shared: Any, frame: Any) -> None:
@@ -198,15 +210,15 @@ def _units(flat: Any, shared: Any, frame: Any) -> None:
             unit = UNIT_OF_UCUM.get(str(codes[0].get("CodeValue", "")) if codes else "")
             if unit is None or mapping.get("RealWorldValueSlope") is None:
                 continue
-            flat.Units = unit[0]
+            _set(flat, "Units", unit[0])
             if unit[1]:
-                flat.SUVType = unit[1]
-            flat.RescaleSlope = f"{float(mapping.RealWorldValueSlope):.10g}"
-            flat.RescaleIntercept = f"{float(mapping.get('RealWorldValueIntercept') or 0.0):.10g}"
+                _set(flat, "SUVType", unit[1])
+            _set(flat, "RescaleSlope", f"{float(mapping.RealWorldValueSlope):.10g}")
+            _set(flat, "RescaleIntercept", f"{float(mapping.get('RealWorldValueIntercept') or 0.0):.10g}")
             return
     kind = str(flat.get("RescaleType", "") or "").upper()
     if kind in {unit for unit, _ in UNIT_OF_UCUM.values()}:
-        flat.Units = kind
+        _set(flat, "Units", kind)
 
 
 def _seconds(text: str) -> float | None:

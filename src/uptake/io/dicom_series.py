@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from uptake.core.errors import FileFormatError
 from uptake.io.archive import Files
+from uptake.io.dicom_header import DEFLATED, SharedHeaders
 from uptake.io.dicom_multiframe import flat_headers
 
 UID_TAIL = 12
@@ -210,9 +212,10 @@ def scan(place: Path, files: Files, *, study_uid: str | None = None) -> Scan:
     groups: dict[tuple[str, str, str, str, bool], list[Image]] = {}
     damaged: list[tuple[Path, str]] = []
     other = 0
+    shared = SharedHeaders()
     with quiet_headers():
         for path in files.below(place):
-            found, problem = _look_at(path, files)
+            found, problem = _look_at(path, files, shared)
             if problem:
                 damaged.append((path, problem))
             if not found:
@@ -245,7 +248,7 @@ def values_of(header: Any, name: str) -> list[object]:
     return [value] if isinstance(value, (str, float, int)) else list(value)
 
 
-def _look_at(path: Path, files: Files) -> tuple[list[Image], str]:
+def _look_at(path: Path, files: Files, shared: SharedHeaders) -> tuple[list[Image], str]:
     """Return the images of a file, none for what is no DICOM or of no interest; and what is wrong with it, or ""."""
     try:
         stream = files.stream(path)
@@ -260,15 +263,13 @@ def _look_at(path: Path, files: Files) -> tuple[list[Image], str]:
             return [], "named like a DICOM file and none; the copy was cut short or overwritten" if named else ""
         if path.name.upper() == "DICOMDIR":
             return [], ""
-        from pydicom import dcmread
-
         try:
-            header = dcmread(stream, stop_before_pixels=True, force=not marked)
+            header, pixels_at, syntax, media_class = _header(stream, marked, shared)
             sop_class = str(header.get("SOPClassUID", "") or "")
-            if not (marked or sop_class) or str(header.file_meta.get("MediaStorageSOPClassUID", "")) == MEDIA_DIRECTORY:
+            if not (marked or sop_class) or media_class == MEDIA_DIRECTORY:
                 return [], ""
-            image = Image(path, header, stream.tell(), str(header.file_meta.get("TransferSyntaxUID", "") or ""))
-            if _cut_short(header) or (sop_class in PET_CLASSES | CT_CLASSES and not _at_pixels(stream, header)):
+            image = Image(path, header, pixels_at, syntax)
+            if _cut_short(header) or (sop_class in PET_CLASSES | CT_CLASSES and not _at_pixels(stream, image)):
                 return [image], "the DICOM file is truncated: it ends before its pixels. Export or copy the file again"
             if sop_class not in MULTI_FRAME:
                 return [image], ""
@@ -280,10 +281,25 @@ def _look_at(path: Path, files: Files) -> tuple[list[Image], str]:
     return [replace(image, header=frame, frame=number) for number, frame in enumerate(flat)], ""
 
 
-def _at_pixels(stream: Any, header: Any) -> bool:
+def _header(stream: BinaryIO, marked: bool, shared: SharedHeaders) -> tuple[Any, int, str, str]:
+    """Return header, place of the pixels, transfer syntax and Media Storage SOP Class UID."""
+    if marked and isinstance(stream, io.BytesIO):
+        quick = shared.read(stream.getvalue())
+        if quick is not None:
+            return quick
+    from pydicom import dcmread
+
+    header = dcmread(stream, stop_before_pixels=True, force=not marked)
+    meta = header.file_meta
+    syntax, media_class = (str(meta.get(w, "") or "") for w in ("TransferSyntaxUID", "MediaStorageSOPClassUID"))
+    return header, stream.tell(), syntax, media_class
+
+
+def _at_pixels(stream: BinaryIO, image: Image) -> bool:
     """Return whether pixels follow where the header ends."""
-    if str(header.file_meta.get("TransferSyntaxUID", "")).endswith("1.2.1.99"):  # deflated: no way to look ahead
+    if image.syntax == DEFLATED:  # no way to look ahead
         return True
+    stream.seek(image.pixels_at)
     return stream.read(2) in (b"\xe0\x7f", b"\x7f\xe0")
 
 

@@ -45,7 +45,7 @@ def studies_in(place: Path) -> list[str | None] | None:
         return [None]
     # A sub-folder without PET whose study lies in another sub-folder too is a series, not a study.
     by_series = any(len(places) > 1 and places - with_pet for places in homes.values())
-    return sorted(homes) if by_series or is_archive(place) else None
+    return [*sorted(homes)] if by_series or is_archive(place) else None
 
 
 def require_dicom_file(path: Path) -> bool:
@@ -67,6 +67,7 @@ def require_dicom_file(path: Path) -> bool:
     return True
 
 
+@quiet_headers()
 def identifiers_in(place: Path, study_uid: str | None = None) -> tuple[Identifiers, str]:
     """Return the identifying values of a study and its Study Instance UID, from one file of each sub-folder (light)."""
     found = [
