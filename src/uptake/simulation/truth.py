@@ -19,6 +19,7 @@ from uptake.simulation.labels import ORGAN_NAMES
 
 if TYPE_CHECKING:
     from uptake.simulation.lesions import Lesion
+    from uptake.simulation.mimics import Mimic
 
 PLAUSIBLE_WEIGHT_KG = (2.0, 400.0)
 
@@ -50,6 +51,8 @@ class Truth:
     lesion_table : tuple of Lesion
     parameters : mapping
         Everything that was drawn, plain JSON values.
+    mimics : tuple of Mimic
+        Foci that are no lesions.
     """
 
     activity: Volume
@@ -62,6 +65,7 @@ class Truth:
     organ_names: Mapping[int, str] = field(default_factory=lambda: ORGAN_NAMES)
     lesion_table: tuple[Lesion, ...] = ()
     parameters: Mapping[str, object] = field(default_factory=dict)
+    mimics: tuple[Mimic, ...] = ()
 
     def __post_init__(self) -> None:
         for role in ("hu", "organs", "lesions"):
