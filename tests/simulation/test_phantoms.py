@@ -8,7 +8,20 @@ import numpy as np
 import pytest
 
 from uptake.core.errors import UnitError, UsageError
-from uptake.simulation import ORGAN_IDS, ORGAN_NAMES, PatientConfig, demo_patient, simulate_patient
+from uptake.simulation import (
+    LDOS_ORGANS,
+    LESIONTRACER_ORGANS,
+    ORGAN_IDS,
+    ORGAN_NAMES,
+    TRACERS,
+    PatientConfig,
+    demo_patient,
+    simulate_patient,
+    simulate_truth,
+)
+from uptake.simulation.balance import MASS_BALANCE_RANGE, mass_g
+from uptake.simulation.organ_volumes import draw_volumes
+from uptake.simulation.person import draw_person
 
 COARSE = (8.0, 8.0, 8.0)
 SEEDS = range(6)
@@ -40,6 +53,9 @@ def test_the_case_is_stored_as_scanners_do(patients):
         height = case.pet.shape[2] * 8.0
         assert 0.55 < height / 1000 / patient.parameters["height_m"] < 0.65
         assert json.loads(json.dumps(dict(patient.parameters)))["simulated"] is True
+        # One row of a table: no value that holds others.
+        assert all(value is None or isinstance(value, bool | int | float | str)
+                   for value in patient.parameters.values())  # fmt: skip
 
 
 def test_mass_balance_and_the_order_of_uptake(patients):
@@ -51,9 +67,71 @@ def test_mass_balance_and_the_order_of_uptake(patients):
         assert liver > blood > muscle > fat
 
 
-def test_the_body_weighs_what_it_should(patients):
-    from uptake.simulation.phantoms import mass_g
+@pytest.mark.parametrize("tracer", TRACERS)
+def test_every_tracer_conserves_the_injected_activity(tracer):
+    for seed in (21, 22):
+        truth = simulate_truth(seed, spacing_mm=(12.0, 12.0, 12.0), config=PatientConfig(tracer=tracer))
+        assert MASS_BALANCE_RANGE[0] <= truth.parameters["mass_balance"] <= MASS_BALANCE_RANGE[1]
+        # What lies in the field cannot hold more than was injected.
+        inside = truth.activity.array.sum(dtype=float) * truth.activity.voxel_volume_ml / (1000 * truth.weight_kg)
+        assert 0.4 < inside <= truth.parameters["mass_balance"]
+        assert truth.radionuclide == {"FDG": "F-18", "PSMA-1007": "F-18"}.get(tracer, "Ga-68")
 
+
+def test_each_tracer_lights_up_its_own_organs():
+    config = {"mimics": False, "conditions": False, "lesion_free_fraction": 1.0}
+    shown = {}
+    for tracer in TRACERS:
+        truth = simulate_truth(23, spacing_mm=(9.0,) * 3, config=PatientConfig(tracer=tracer, sex="male", **config))
+        names = ("brain", "liver", "spleen", "kidney_left", "parotid_gland_right", "aorta", "adrenal_gland_left")
+        shown[tracer] = {name: float(truth.activity.array[truth.mask(name)].mean()) for name in names}
+    for tracer, organs in shown.items():
+        assert (organs["brain"] > 3) == (tracer == "FDG")
+        assert (organs["parotid_gland_right"] > 5) == tracer.startswith("PSMA")
+        assert (organs["kidney_left"] > 2.5 * organs["liver"]) == (tracer == "PSMA-11")
+    assert shown["DOTATATE"]["spleen"] > shown["DOTATATE"]["liver"]
+    assert shown["DOTATATE"]["adrenal_gland_left"] > 2 * shown["FDG"]["adrenal_gland_left"]
+    assert shown["PSMA-1007"]["liver"] > shown["PSMA-11"]["liver"]
+    assert max(shown["FAPI-04"].values()) < 4
+
+
+@pytest.mark.parametrize("seed", [31, 32, 33])
+def test_organs_have_the_volumes_they_were_given(seed):
+    config = PatientConfig(bmi=(19.0, 26.0, 38.0)[seed - 31])
+    truth = simulate_truth(seed, spacing_mm=(6.0, 6.0, 6.0), n_lesions=0, config=config)
+    ml = np.bincount(truth.organs.array.ravel(), minlength=256) * truth.organs.voxel_volume_ml
+    groups = {"lungs": LESIONTRACER_ORGANS["lungs"], "heart": LESIONTRACER_ORGANS["heart"]}
+    for key, target in truth.parameters.items():
+        name = key.removeprefix("ml_")
+        if not key.startswith("ml_") or name == "visceral_fat":
+            continue
+        found = sum(ml[ORGAN_IDS[part]] for part in groups.get(name, (name,)))
+        # Glands of a few voxels: to the voxel.
+        assert found == pytest.approx(target, rel=0.10, abs=2 * truth.organs.voxel_volume_ml), name
+
+
+def test_all_organs_of_both_lists_are_there(patients):
+    for patient in patients:
+        there = set(np.unique(patient.case.organs.array))
+        missing = {name for group in (LDOS_ORGANS, LESIONTRACER_ORGANS) for name, classes in group.items()
+                   if not there & {ORGAN_IDS[c] for c in classes}}  # fmt: skip
+        parameters = patient.parameters
+        excused = {"prostate"} if parameters["sex"] == "female" or parameters["prostatectomy"] else set()
+        assert missing <= excused | ({"spleen"} if parameters["splenectomy"] else set()), parameters["seed"]
+
+
+def test_organs_that_were_taken_out_are_gone():
+    from uptake.simulation.organ_volumes import Condition, _with_condition
+
+    person = draw_person(np.random.default_rng(0), PatientConfig(sex="male"))
+    condition = Condition(nephrectomy="left", prostatectomy=True, splenectomy=True, cholecystectomy=True)
+    before = draw_volumes(np.random.default_rng(1), person, Condition())
+    after = _with_condition(dict(before), person, condition)
+    assert [after[name] for name in ("kidney_left", "prostate", "spleen", "gallbladder")] == [0.0] * 4
+    assert after["kidney_right"] == pytest.approx(1.35 * before["kidney_right"])
+
+
+def test_the_body_weighs_what_it_should(patients):
     for patient in patients:
         hu = np.where(patient.case.organs.array > 0, patient.case.ct.array, -1000.0)
         share = mass_g(hu) * patient.case.ct.voxel_volume_ml / 1000 / patient.parameters["weight_kg"]
@@ -113,6 +191,8 @@ def test_the_lesion_table_is_the_truth(patients):
             mask = numbers.array == lesion.number
             assert mask.sum() * numbers.voxel_volume_ml == pytest.approx(lesion.volume_ml)
             assert activity[mask].mean() == pytest.approx(lesion.suv_mean, rel=1e-4)
+            assert activity[mask].max() == pytest.approx(lesion.suv_max)
+            assert lesion.tbr > 1 and lesion.tracer == "FDG"
             assert numbers.world_of(np.argwhere(mask)).mean(axis=0) == pytest.approx(lesion.centre_mm)
             # Half-covered voxels at the rim, texture and a cold core keep the mean below the drawn value, not far.
             assert 0.35 * lesion.suv_drawn < lesion.suv_mean < 1.6 * lesion.suv_drawn
@@ -147,7 +227,7 @@ def test_one_seed_is_one_patient(patients):
 
 def test_the_person_does_not_depend_on_the_grid_or_the_lesions(patients):
     finer = simulate_patient(2, spacing_mm=(6.0, 7.0, 8.0), n_lesions=0)
-    for name in ("height_m", "bmi", "sex", "arms", "suv"):
+    for name in ("height_m", "bmi", "sex", "arms", "suv_liver", "ml_liver", "glucose_mmol_l"):
         assert finer.parameters[name] == patients[2].parameters[name]
     for organ in ("liver", "brain", "heart"):
         volume = [of(p, organ).sum() * p.case.pet.voxel_volume_ml for p in (finer, patients[2])]
@@ -205,8 +285,9 @@ def test_what_no_lesion_is_has_no_lesion_label(patients):
     assert plain.parameters["mimics"]
     assert not plain.case.lesions.array.any()
     assert plain.lesion_table == ()
+    assert len(plain.mimics) == len(plain.parameters["mimics"].split("; "))
     without = simulate_patient(0, spacing_mm=COARSE, n_lesions=0, config=PatientConfig(mimics=False))
-    assert without.parameters["mimics"] == []
+    assert without.mimics == () and without.parameters["mimics"] == ""
 
 
 def test_lesions_stand_out_from_what_surrounds_them(patients):

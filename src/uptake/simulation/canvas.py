@@ -1,33 +1,30 @@
 """The canvas a patient is painted on: coordinates in the reference man's millimetres, shapes, and soft-edged paint.
 
-Anatomy is written in the frame of a man of 1.76 m: u to his right, v to the front, d downwards from the vertex, mm.
-The canvas maps voxels into that frame (size of this patient, curved a little by a smooth random displacement), so one
-description serves everybody and nobody is a perfect ellipsoid. A shape is a signed distance, negative inside. Paint
-covers a voxel by the fraction of it that lies inside, so that partial volume comes from the geometry.
+The canvas maps voxels into the frame of the reference man (`frame`), curved a little by a smooth random displacement,
+so one description serves everybody and nobody is a perfect ellipsoid. A shape is a signed distance, negative inside.
+Paint covers a voxel by the fraction of it that lies inside, so that partial volume comes from the geometry. What an
+organ covers belongs to it: later paint takes only what is left, so that organs keep the volume they were given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from scipy.interpolate import CubicSpline, PchipInterpolator
-from scipy.spatial.transform import Rotation
 
 from uptake.core.types import Shape3, Vector3
+from uptake.core.units import MM3_PER_ML
 from uptake.simulation.fields import Array, Line, random_field
+from uptake.simulation.frame import Frame
 from uptake.simulation.labels import organ_id
 from uptake.simulation.person import Person
+from uptake.simulation.shapes import Box, Point, Region, ellipsoid_distance, smooth_cut, spline
 
-Box = tuple[slice, slice, slice]
-Point = tuple[float, float, float]
-
-HEAD_END_MM = 235.0
-"""Depth below the vertex, reference mm, above which lengths scale with the head and below which with the trunk."""
-MARGIN_MM = 16.0
-"""Added to every box: more than the displacement field moves anything."""
+MARGIN_MM = 22.0
+"""Added to every box: more than the displacement field moves anything and an organ grows to reach its volume."""
+WHOLE = (slice(None), slice(None), slice(None))
 
 
 @dataclass(frozen=True)
@@ -40,65 +37,58 @@ class Tissue:
     hu_sigma: float = 4.0
 
 
-@dataclass(frozen=True, eq=False)
-class Region:
-    """A part of the canvas with the signed distance (reference mm) to a shape; for a tube `along` runs from 0 to 1."""
-
-    box: Box
-    distance: Array
-    along: Array = field(default_factory=lambda: np.zeros((0, 0, 0), np.float32))
-
-    def inset(self, depth: float) -> Region:
-        """Return the region shrunk by `depth` mm (grown where negative)."""
-        return Region(self.box, self.distance + np.float32(depth), self.along)
-
-    def cut(self, distance: Array) -> Region:
-        """Return the part that is also inside another shape given on the same box."""
-        return Region(self.box, np.maximum(self.distance, distance), self.along)
-
-
 class Canvas:
-    """Arrays of one patient while it is painted; see the module's description for the frame."""
+    """Arrays of one patient while it is painted; see the module's description for the frame.
+
+    Attributes
+    ----------
+    u, v, d : array (i, j, k)
+        Position of each voxel in the reference man, mm.
+    fine, coarse : array (i, j, k)
+        Two smooth random fields (sigma 9 and 24 mm) that textures are made of.
+    suv, background_suv, hu, organs : array (i, j, k)
+        The painting. The SUV of muscle, fat and skin is kept apart, because the mass balance scales it at the end.
+    owned : array (i, j, k)
+        Fraction of each voxel that an organ has claimed.
+    body : array (i, j, k) or None
+        Fraction of each voxel inside the skin.
+    given : dict
+        Class name -> region that comes from a label map and is not to be drawn.
+    """
 
     def __init__(
-        self, person: Person, tissues: Mapping[str, Tissue], axes_mm: tuple[Line, Line, Line], rng: np.random.Generator
+        self,
+        person: Person,
+        tissues: Mapping[str, Tissue],
+        axes_mm: tuple[Line, Line, Line],
+        frame: Frame,
+        rng: np.random.Generator,
     ) -> None:
-        self.person, self.tissues, self.axes_mm = person, tissues, axes_mm
+        self.person, self.tissues, self.axes_mm, self.frame = person, tissues, axes_mm, frame
         self.shape: Shape3 = (len(axes_mm[0]), len(axes_mm[1]), len(axes_mm[2]))
         self.spacing_mm: Vector3 = tuple(float(abs(a[1] - a[0])) for a in axes_mm)  # type: ignore[assignment]
-        self.extent_mm = ((-340.0, 340.0), (-260.0, 260.0), (-1400.0, 100.0))
+        self.voxel_ml = float(np.prod(self.spacing_mm)) / MM3_PER_ML
+        self.extent_mm = (
+            _rounded(axes_mm[0], 340.0), _rounded(axes_mm[1], 260.0),
+            (min(-1400.0, float(axes_mm[2].min()) - 20), max(100.0, float(axes_mm[2].max()) + 20)),
+        )  # fmt: skip
         self._scale = float(np.cbrt(person.scale_z * person.scale_xy**2))
         self.edge = float(np.cbrt(np.prod(self.spacing_mm))) / self._scale
-        self.depth, self.width_scale, self.ap_scale = self._scales(-axes_mm[2])
+        self.depth = frame.depth
         # Amplitude 3.5 mm over 20 mm: slopes of 0.18 keep the map one to one.
         shift = [np.float32(3.5) * np.clip(self.field(rng, 36.0), -3, 3) for _ in range(3)]
-        bend = self._scoliosis(rng)
-        self.u: Array = shift[0] + ((axes_mm[0][:, None, None] - bend) / self.width_scale).astype(np.float32)
-        self.v: Array = shift[1] + (axes_mm[1][None, :, None] / self.ap_scale).astype(np.float32)
+        self.u: Array = shift[0] + ((axes_mm[0][:, None, None] - frame.centre_x) / frame.width).astype(np.float32)
+        self.v: Array = shift[1] + ((axes_mm[1][None, :, None] - frame.centre_y) / frame.ap).astype(np.float32)
         self.d: Array = shift[2] + self.depth.astype(np.float32)
         self.fine, self.coarse = self.field(rng, 15.0), self.field(rng, 42.0)
         self.suv = np.zeros(self.shape, np.float32)
         self.background_suv = np.zeros(self.shape, np.float32)
         self.hu = np.full(self.shape, -1000.0, np.float32)
         self.organs = np.zeros(self.shape, np.uint8)
+        self.owned = np.zeros(self.shape, np.float32)
         self.body: Array | None = None
-
-    def _scales(self, world_depth: Line) -> tuple[Line, Line, Line]:
-        p = self.person
-        knee = HEAD_END_MM * p.scale_head
-        depth = np.where(world_depth < knee, world_depth / p.scale_head, HEAD_END_MM + (world_depth - knee) / p.scale_z)
-        trunk = np.clip((depth - 215.0) / 60.0, 0.0, 1.0)
-        trunk = trunk**2 * (3 - 2 * trunk)
-        # A fuller abdomen widens its content too, to the front more than to the sides.
-        belly = np.exp(-(((depth - 690.0) / 150.0) ** 2)) * p.corpulence
-        width = p.scale_head * (1 - trunk) + trunk * p.scale_xy * (1 + 0.05 * np.clip(belly, -0.8, 2.0))
-        ap = p.scale_head * (1 - trunk) + trunk * p.scale_xy * (1 + 0.10 * np.clip(belly, -0.8, 2.0))
-        return depth, width, ap
-
-    def _scoliosis(self, rng: np.random.Generator) -> Line:
-        amplitude, phase = rng.normal(0.0, 5.0), rng.uniform(0.0, 2 * np.pi)
-        ramp = np.clip((self.depth - 250.0) / 250.0, 0.0, 1.0) * np.clip((900.0 - self.depth) / 250.0, 0.0, 1.0)
-        return np.asarray(amplitude * ramp * np.sin(self.depth / 110.0 + phase))
+        self.given: dict[str, Region] = {}
+        self._reserved: dict[str, Array] = {}
 
     def field(self, rng: np.random.Generator, scale_mm: float) -> Array:
         """Return a smooth random field over the whole canvas; see `random_field`."""
@@ -107,23 +97,23 @@ class Canvas:
     def world(self, point: Point) -> Vector3:
         """Return the world position (x, y, z) in mm of a point (u, v, d), displacement left out."""
         u, v, d = point
-        order = np.argsort(self.depth)
-        z = float(np.interp(d, self.depth[order], self.axes_mm[2][order]))
-        sx = float(np.interp(d, self.depth[order], self.width_scale[order]))
-        sy = float(np.interp(d, self.depth[order], self.ap_scale[order]))
-        return u * sx, v * sy, z
+        order, f = np.argsort(self.depth), self.frame
+        z, sx, sy, cx, cy = (
+            float(np.interp(d, self.depth[order], line[order]))
+            for line in (self.axes_mm[2], f.width, f.ap, f.centre_x, f.centre_y)
+        )
+        return u * sx + cx, v * sy + cy, z
 
     def box(self, low: Point, high: Point) -> Box:
         """Return the voxels that may lie between two corners (u, v, d) of the frame."""
         slices = []
         depth = (self.depth >= low[2] - MARGIN_MM) & (self.depth <= high[2] + MARGIN_MM)
-        scales = (self.width_scale[depth], self.ap_scale[depth])
-        for axis in range(2):
-            if not depth.any():
-                return (slice(0, 0), slice(0, 0), slice(0, 0))
-            margin = MARGIN_MM + (10.0 if axis == 0 else 0.0)
-            ends = np.array([low[axis] - margin, high[axis] + margin])
-            bounds = np.outer(ends, [scales[axis].min(), scales[axis].max()])
+        if not depth.any():
+            return (slice(0, 0), slice(0, 0), slice(0, 0))
+        f = self.frame
+        for axis, (scale, centre) in enumerate(((f.width, f.centre_x), (f.ap, f.centre_y))):
+            ends = np.array([low[axis] - MARGIN_MM, high[axis] + MARGIN_MM])
+            bounds = np.outer(ends, scale[depth]) + centre[depth]
             inside = np.flatnonzero((self.axes_mm[axis] >= bounds.min()) & (self.axes_mm[axis] <= bounds.max()))
             slices.append(slice(int(inside[0]), int(inside[-1]) + 1) if inside.size else slice(0, 0))
         k = np.flatnonzero(depth)
@@ -139,7 +129,15 @@ class Canvas:
         r = [max(reach, radius) for radius in radii]
         low, high = ([c + s * x for c, x in zip(centre, r, strict=True)] for s in (-1, 1))
         box = self.box((low[0], low[1], low[2]), (high[0], high[1], high[2]))
-        return Region(box, ellipsoid_distance(self.at(box), centre, radii, turn=turn, power=power))
+        distance = ellipsoid_distance(self.at(box), centre, radii, turn=turn, power=power)
+        return Region(box, distance + self._inflation(2.0 / 3.0 * sum(1.0 / r for r in radii)))
+
+    def _inflation(self, curvature: float) -> np.float32:
+        """Return what a linear ramp of one voxel's width adds to the size of a convex shape, reference mm.
+
+        The ramp's mean over offsets t in ±e/2 is V(r) + V''(r) e²/24: a shell of curvature · e²/24 too much.
+        """
+        return np.float32(curvature * self.edge**2 / 24.0)
 
     def tube(self, points: Sequence[Point], radii: Sequence[float], *, flat: float = 1.0, smooth: int = 0) -> Region:
         """Return a tube along a polyline with a radius (mm) at each point.
@@ -182,15 +180,57 @@ class Canvas:
         axis = (ends[1] - ends[0]) / (1.0, flat, 1.0)
         t = np.clip((u * axis[0] + v * axis[1] + d * axis[2]) / max(float(axis @ axis), 1e-9), 0.0, 1.0)
         gap = np.sqrt((u - t * axis[0]) ** 2 + (v - t * axis[1]) ** 2 + (d - t * axis[2]) ** 2)
-        gap = (gap - radius[0] - t * (radius[1] - radius[0])).astype(np.float32)
+        gap = (gap - radius[0] - t * (radius[1] - radius[0])).astype(np.float32) + self._inflation(2.0 / radius.sum())
         nearer = gap < distance[inner]
         distance[inner] = np.where(nearer, gap, distance[inner])
         along[inner] = np.where(nearer, np.float32(span[0]) + np.float32(span[1]) * t, along[inner])
+
+    def union(self, regions: Sequence[Region]) -> Region:
+        """Return the union of several regions on the smallest box that holds theirs."""
+        parts = [r for r in regions if r.distance.size]
+        if not parts:
+            return regions[0]
+        box = tuple(
+            slice(min(r.box[axis].start for r in parts), max(r.box[axis].stop for r in parts)) for axis in range(3)
+        )
+        distance = np.full(tuple(b.stop - b.start for b in box), 1e3, np.float32)
+        for r in parts:
+            inner = tuple(slice(p.start - b.start, p.stop - b.start) for p, b in zip(r.box, box, strict=True))
+            distance[inner] = np.minimum(distance[inner], r.distance)
+        return Region((box[0], box[1], box[2]), distance)
 
     def fraction(self, region: Region) -> Array:
         """Return the fraction of each voxel inside a region, 0 to 1, and inside the body."""
         inside = np.clip(0.5 - region.distance / np.float32(self.edge), 0.0, 1.0)
         return inside if self.body is None else inside * self.body[region.box]
+
+    def fit(self, region: Region, volume_ml: float, *, bounds: Array | None = None, limit_mm: float = 14.0) -> Region:
+        """Return the region grown or shrunk evenly until its free voxels have a volume.
+
+        Parameters
+        ----------
+        region : Region
+        volume_ml : float
+            Aim, mL; 0 gives an empty region. Where the free voxels of the region's box do not suffice, or growth would
+            exceed `limit_mm`, the volume stays away from its aim.
+        bounds : array or None
+            Distance, on the region's box, to what the region must stay inside of, such as diaphragm and chest wall:
+            growth moves the free surface only.
+        limit_mm : float
+            Largest shift of the surface, reference mm.
+        """
+        if volume_ml <= 0 or region.distance.size == 0:
+            return region.inset(1e3)
+        free = self.owned[region.box] < 0.5
+        if self.body is not None:
+            free &= self.body[region.box] > 0.5
+        if bounds is not None:
+            free &= bounds < 0
+        distance = region.distance[free]
+        if distance.size:
+            place = min(max(round(volume_ml / self.voxel_ml), 1), distance.size) - 1
+            region = region.inset(-float(np.clip(np.partition(distance, place)[place], -limit_mm, limit_mm)))
+        return region if bounds is None else Region(region.box, smooth_cut(region.distance, bounds, 4.0), region.along)
 
     def paint(
         self,
@@ -198,12 +238,14 @@ class Canvas:
         tissue: str,
         label: str | None = None,
         *,
+        within: Array | None = None,
         weight: Array | float | None = None,
         suv_factor: Array | float = 1.0,
         hu_shift: Array | float = 0.0,
         background: bool = False,
-    ) -> None:
-        """Cover what is there with a tissue.
+        claim: bool | None = None,
+    ) -> Array:
+        """Cover what no organ owns with a tissue and return the coverage.
 
         Parameters
         ----------
@@ -212,16 +254,29 @@ class Canvas:
             Name in the patient's table of tissues.
         label : str or None
             Organ label for voxels at least half inside; None leaves the label.
+        within : array or None
+            Coverage of the organ this is a part of, on the region's box: the paint then goes over that organ and
+            nowhere else. Where the organ fills a voxel by half, so does a part of it that reaches its surface; what
+            was there shines through a little less than it should.
         weight : array or float or None
             Multiplies the coverage, 0 to 1.
         suv_factor, hu_shift
             On top of the tissue's own mean and texture.
         background : bool
-            Muscle and fat: their SUV is kept apart, because the mass balance scales them at the end.
+            Muscle, fat and skin: their SUV is kept apart.
+        claim : bool or None
+            Whether the covered voxels are an organ's from now on. None: if they have a label and are no background.
         """
         box, cover = region.box, self.fraction(region)
+        claim = (label is not None and not background) if claim is None else claim
+        if within is not None:
+            cover, claim = np.minimum(cover, within), False
+        elif label is not None and label in self.given:
+            return np.zeros_like(cover)
+        else:
+            cover = np.minimum(cover, 1.0 - self.owned[box])
         if cover.size == 0:
-            return
+            return cover
         if weight is not None:
             cover = cover * weight
         t = self.tissues[tissue]
@@ -235,52 +290,59 @@ class Canvas:
         self.background_suv[box] = self.background_suv[box] * keep + (cover * suv if background else 0.0)
         self.hu[box] = self.hu[box] * keep + cover * hu
         if label is not None:
-            self.organs[box][cover >= 0.5] = organ_id(label)
+            # A voxel that two organs share in equal parts stays with the first.
+            mine = (cover >= 0.5) & ((within is not None) | (cover > self.owned[box]))
+            self.organs[box][mine] = organ_id(label)
+        if claim:
+            self.owned[box] += cover
+        return cover
+
+    def reserve(self, region: Region, label: str) -> None:
+        """Claim a region that a label map gives, and label it; whoever dresses it later finds it in `given`."""
+        box = region.box
+        cover = np.minimum(self.fraction(region), 1.0 - self.owned[box])
+        self.organs[box][(cover >= 0.5) & (cover > self.owned[box])] = organ_id(label)
+        self.owned[box] += cover
+        self.given[label] = Region(box, region.distance, region.along)
+        self._reserved[label] = cover
+
+    def organ(
+        self,
+        label: str,
+        tissue: str,
+        shape: Callable[[], Region],
+        volume_ml: float | None = None,
+        *,
+        bounds: Callable[[Region], Array] | None = None,
+        limit_mm: float = 14.0,
+        look: Callable[[Region], dict[str, Any]] | None = None,
+    ) -> tuple[Region, Array]:
+        """Paint an organ of a given volume, or dress the one that a label map gives; return its region and coverage.
+
+        Parameters
+        ----------
+        label, tissue : str
+        shape : function
+            Makes the region; not called when the label map has the organ.
+        volume_ml : float or None
+            Aim of `fit`; None draws the shape as it is.
+        bounds : function or None
+            Gives the `bounds` of `fit` for the region that `shape` made.
+        limit_mm : float
+        look : function or None
+            Gives `suv_factor`, `hu_shift`, ... of `paint` for the final region.
+        """
+        if label in self.given:
+            region, cover = self.given[label], self._reserved[label]
+            self.paint(region, tissue, label, within=cover, **(look(region) if look else {}))
+            return region, cover
+        region = shape()
+        if volume_ml is not None:
+            limits = None if bounds is None else bounds(region)
+            region = self.fit(region, volume_ml, bounds=limits, limit_mm=limit_mm)
+        return region, self.paint(region, tissue, label, claim=True, **(look(region) if look else {}))
 
 
-def ellipsoid_distance(
-    at: tuple[Array, Array, Array],
-    centre: Point,
-    radii: Point,
-    *,
-    turn: Point = (0.0, 0.0, 0.0),
-    power: float = 2.0,
-) -> Array:
-    """Return the signed distance (first order, exact to the surface) to a superellipsoid at given coordinates."""
-    offset = [axis - np.float32(c) for axis, c in zip(at, centre, strict=True)]
-    if any(turn):
-        m = Rotation.from_euler("xyz", turn, degrees=True).as_matrix().astype(np.float32)
-        offset = [m[0, n] * offset[0] + m[1, n] * offset[1] + m[2, n] * offset[2] for n in range(3)]
-    scaled = [np.abs(o) / np.float32(r) for o, r in zip(offset, radii, strict=True)]
-    if power == 2.0:
-        level = np.sqrt(scaled[0] ** 2 + scaled[1] ** 2 + scaled[2] ** 2)
-        slope = np.sqrt(sum((s / np.float32(r)) ** 2 for s, r in zip(scaled, radii, strict=True)))
-        return np.asarray((level - 1) * level / np.maximum(slope, 1e-6), dtype=np.float32)
-    level = (scaled[0] ** power + scaled[1] ** power + scaled[2] ** power) ** np.float32(1 / power)
-    reach = np.sqrt(offset[0] ** 2 + offset[1] ** 2 + offset[2] ** 2)
-    return np.asarray(reach * (1 - 1 / np.maximum(level, 1e-3)), dtype=np.float32)
-
-
-def spline(points: Line, radii: Line, count: int) -> tuple[Line, Line]:
-    """Return `count` points and radii of a natural spline through the given ones, evenly spaced by chord length."""
-    length = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
-    where = np.linspace(0.0, length[-1], count)
-    return np.asarray(CubicSpline(length, points, bc_type="natural")(where)), np.interp(where, length, radii)
-
-
-def smooth_union(a: Array, b: Array, width: float) -> Array:
-    """Return the union of two signed distances with a fillet of about `width` mm."""
-    h = np.clip(0.5 + 0.5 * (b - a) / width, 0.0, 1.0)
-    return np.asarray(b * (1 - h) + a * h - np.float32(width) * h * (1 - h), dtype=np.float32)
-
-
-def smooth_cut(a: Array, b: Array, width: float) -> Array:
-    """Return the intersection of two signed distances with an edge rounded over about `width` mm."""
-    return -smooth_union(-a, -b, width)
-
-
-def profile(table: npt.ArrayLike, depth: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Return the columns 1.. of a table interpolated smoothly at depths (column 0, increasing), shape (columns, n)."""
-    rows = np.asarray(table, dtype=np.float64)
-    inside = np.clip(np.asarray(depth, dtype=np.float64), rows[0, 0], rows[-1, 0])
-    return np.asarray(PchipInterpolator(rows[:, 0], rows[:, 1:], axis=0)(inside)).T
+def _rounded(axis_mm: Line, least: float) -> tuple[float, float]:
+    """Return the extent of an axis and at least that of the usual field, so that fields do not depend on the grid."""
+    return min(-least, float(axis_mm.min()) - 20.0), max(least, float(axis_mm.max()) + 20.0)

@@ -1,14 +1,25 @@
-"""Head, neck and chest: brain, glands, airways, lungs, heart and great vessels."""
+"""Chest: diaphragm, mediastinum, lungs with their lobes, airways, oesophagus and heart."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from uptake.simulation.body import Torso
-from uptake.simulation.canvas import Canvas, Region, ellipsoid_distance, smooth_union
+from uptake.simulation.canvas import Canvas
 from uptake.simulation.fields import Array
-from uptake.simulation.labels import organ_id
-from uptake.simulation.skeleton import skull_base, spine_front
+from uptake.simulation.labels import LUNGS, organ_id
+from uptake.simulation.shapes import Box, Region, ellipsoid_distance, smooth_union
+from uptake.simulation.skeleton import spine_front
+
+DOME_RANGE_MM = (-26.0, 30.0)
+"""How far the diaphragm may stand above and below that of the reference man."""
+
+HEART_CENTRE = (-26.0, 26.0, 500.0)
+HEART_ML = 792.0
+"""Centre and volume of the reference man's heart with the blood in it."""
 
 
 def dome_depth(u: Array, v: Array) -> Array:
@@ -20,204 +31,174 @@ def dome_depth(u: Array, v: Array) -> Array:
     return np.asarray(np.minimum(low, 632 - 0.25 * v), dtype=np.float32)
 
 
-def draw_head(canvas: Canvas, rng: np.random.Generator) -> None:
-    """Paint brain, eyes, salivary glands, pharynx, airway of the neck and thyroid."""
-    box = canvas.box((-80, -100, 0), (80, 100, 165))
+def draw_chest(
+    canvas: Canvas,
+    torso: Torso,
+    rng: np.random.Generator,
+    volumes: Mapping[str, float],
+    *,
+    heart_pattern: str,
+    effusion: str | None = None,
+) -> Torso:
+    """Paint the content of the chest; return the torso with the diaphragm where the lungs have put it."""
+    box = canvas.box((-150, -110, 290), (150, 120, 680))
     at = canvas.at(box)
     u, v, d = at
-    lobes = ellipsoid_distance(at, (0, 2, 85), (60.5, 79, 69), power=2.15)
-    # Underside: high over the orbits, low at the temporal poles, lowest where the tentorium carries the occipital lobe.
-    brain = np.maximum(lobes, d - (121 + 7 * np.cos((v - 8) / 16) - 0.10 * v))
+    cavity = torso.cavity[box]
+    strength = float(rng.uniform(0.6, 1.1))
     canvas.paint(
-        Region(box, np.maximum(ellipsoid_distance(at, (0, 2, 91), (64, 83.5, 78), power=2.15), d - skull_base(v) + 4)),
-        "csf",
+        Region(box, np.maximum(cavity, d - dome_depth(u, v) - 24)), "mediastinal_fat", "mediastinum", background=True
     )
-    canvas.paint(Region(box, brain), "white_matter", "brain")
-    folds = canvas.field(rng, 17.0)[box]
-    ribbon = brain + 9.0 + 9.0 * np.clip(np.abs(folds), 0, 1.6)
-    gap = np.maximum(np.abs(u) - 1.5, d - 84)
-    grey = np.maximum(brain, -ribbon)
-    deep = [
-        ellipsoid_distance(at, (s * x, y, z), r)
-        for s in (1, -1)
-        for x, y, z, r in ((25, 8, 88, (7, 18, 13)), (12, -10, 88, (9, 14, 9)), (13, 22, 84, (6, 10, 9)))
-    ]
-    for nucleus in deep:
-        grey = np.minimum(grey, nucleus)
-    # Grey matter ribbons are 3 mm thick with sulci between; at PET resolution they show about 0.9 of their uptake.
-    lateral = 1.0 + 0.04 * np.sign(u) * float(rng.normal()) + 0.05 * np.exp(-(((v + 66) / 22) ** 2))
-    canvas.paint(
-        Region(box, grey.astype(np.float32)), "grey_matter", "brain", weight=0.92, suv_factor=lateral.astype(np.float32)
-    )
-    canvas.paint(Region(box, np.maximum(gap, brain).astype(np.float32)), "csf", "brain", weight=0.5)
-    for side in (1, -1):
-        horn = [(side * 12, 32, 76), (side * 11, 5, 68), (side * 18, -30, 78), (side * 28, -8, 98)]
-        age = 2.6 + 0.045 * (canvas.person.age_years - 20)
-        canvas.paint(canvas.tube(horn, [age, age, age + 1, age - 1], smooth=10), "csf", "brain")
-        lobe = canvas.ellipsoid((side * 24, -46, 135), (26, 26, 18))
-        inside = ellipsoid_distance(canvas.at(lobe.box), (0, 2, 91), (60, 78, 75), power=2.15)
-        canvas.paint(lobe.cut(inside), "cerebellum", "brain")
-        eye = canvas.ellipsoid((side * 32, 76, 124), (12, 12, 12))
-        name = "right" if side > 0 else "left"
-        canvas.paint(canvas.ellipsoid((side * 30, 60, 125), (11, 18, 11)), "fat")
-        canvas.paint(canvas.tube([(side * 22, 40, 124), (side * 32, 64, 124)], [4, 8]), "eye_muscle", weight=0.6)
-        canvas.paint(eye, "vitreous", f"eye_{name}")
-        parotid = canvas.ellipsoid((side * 58, 6, 172), (12, 17, 29), turn=(8, 0, side * 10))
-        canvas.paint(parotid, "parotid", f"parotid_gland_{name}")
-        sub = canvas.ellipsoid((side * 33, 44, 219), (10, 15, 12))
-        canvas.paint(sub, "submandibular", f"submandibular_gland_{name}")
-        canvas.paint(canvas.ellipsoid((side * 17, 26, 198), (7, 9, 12)), "tonsil", "pharynx")
-        canvas.paint(canvas.ellipsoid((side * 17, 30, 268), (8, 9, 22)), "thyroid", "thyroid_gland")
-        sinus = canvas.ellipsoid((side * 27, 56, 150), (13, 15, 15))
-        canvas.paint(sinus, "gas")
-        mastoid = canvas.ellipsoid((side * 55, -14, 150), (9, 11, 13))
-        canvas.paint(mastoid, "cortical_bone", "skull", hu_shift=-700.0)
-    canvas.paint(
-        canvas.tube([(0, -20, 112), (0, -18, 140), (0, -8, 158)], [14, 13, 8], smooth=6), "cerebellum", "brain"
-    )
-    canvas.paint(canvas.ellipsoid((0, 72, 160), (12, 22, 24)), "gas")
-    canvas.paint(canvas.ellipsoid((0, 50, 200), (26, 28, 16)), "muscle", "pharynx", suv_factor=1.5)
-    canvas.paint(canvas.tube([(0, 62, 207), (0, 40, 214)], [9, 8]), "submandibular", weight=0.8)
-    canvas.paint(canvas.tube([(0, 34, 162), (0, 22, 185), (0, 22, 225)], [9, 8, 8], smooth=8), "gas", "pharynx")
-    canvas.paint(canvas.tube([(0, 32, 236), (0, 34, 258)], [16, 13]), "larynx")
-
-
-def draw_chest(canvas: Canvas, torso: Torso, rng: np.random.Generator, *, heart_pattern: str) -> None:
-    """Paint mediastinum, lungs, heart, great vessels, oesophagus and airways."""
-    whole = canvas.box((-150, -110, 290), (150, 120, 680))
-    at = canvas.at(whole)
-    u, v, d = at
-    cavity = torso.cavity[whole]
-    diaphragm = d - dome_depth(u, v)
-    chest = np.maximum(cavity, diaphragm)
+    trachea = [(0, 26, 262), (0, 12, 310), (3, -8, 375), (4, -14, 398)]
+    canvas.paint(canvas.tube(trachea, [8.5] * 4, smooth=8), "gas", "trachea")
+    for side, end in ((1, (46, -22, 438)), (-1, (-50, -26, 442))):
+        canvas.paint(canvas.tube([(4, -14, 396), (side * 18, -18, 412), end], [7, 6.5, 4.5]), "gas", "trachea")
+    gullet = [(-3.0, spine_front(x) + 26 + (14 if x > 520 else 0), float(x)) for x in range(275, 580, 25)]
+    canvas.paint(canvas.tube(gullet, [8.5] * len(gullet)), "esophagus", "esophagus")
+    heart = _draw_heart(canvas, box, volumes["heart"], heart_pattern, strength)
     spine = np.interp(d, np.arange(280, 700, 20), [spine_front(x) for x in range(280, 700, 20)]).astype(np.float32)
-    heart = _heart_outline(canvas, at)
     # A column between the lungs: narrow in front of and behind the heart, wide at the vessels.
     half = np.interp(d, [290, 330, 385, 420, 470, 560], [30, 34, 36, 32, 26, 24]).astype(np.float32)
     waist = half * np.clip(1.15 - 0.006 * np.abs(v - 5), 0.45, 1.1) + 6 * np.clip((v - 70) / 20, 0, 1)
     column = np.asarray(np.abs(u + 3) - waist, dtype=np.float32)
     bodies = np.sqrt(u**2 + (v - spine) ** 2) - 27
     middle = smooth_union(smooth_union(column, bodies, 12), heart - 2, 10)
-    canvas.paint(Region(whole, np.maximum(chest, -chest - 400)), "mediastinal_fat", "mediastinum")
-    _lungs(canvas, whole, np.maximum(chest + 1.5, -middle), torso)
-    esophagus = [(-3.0, spine_front(x) + 26 + (14 if x > 520 else 0), float(x)) for x in range(275, 580, 25)]
-    canvas.paint(canvas.tube(esophagus, [8.0] * len(esophagus)), "esophagus", "esophagus")
-    _vessels(canvas)
-    _heart(canvas, whole, heart, heart_pattern, rng)
-    trachea = [(0, 26, 262), (0, 12, 310), (3, -8, 375), (4, -14, 398)]
-    canvas.paint(canvas.tube(trachea, [8.5] * 4, smooth=8), "gas", "trachea")
-    for side, end in ((1, (46, -22, 438)), (-1, (-50, -26, 442))):
-        canvas.paint(canvas.tube([(4, -14, 396), (side * 18, -18, 412), end], [7, 6.5, 4.5]), "gas", "trachea")
+    pleura = np.maximum(cavity + 1.5, -middle)
+    if any(name in canvas.given for name in LUNGS):
+        _dress_given_lungs(canvas)
+        return torso
+    above = d - dome_depth(u, v)
+    torso = replace(torso, dome_mm=_dome_shift(canvas, box, pleura, above, volumes))
+    lung = np.maximum(pleura, above - np.float32(torso.dome_mm))
+    if effusion is not None:
+        lung = _draw_effusion(canvas, Region(box, lung), effusion, volumes["pleural_effusion"])
+    _draw_lungs(canvas, Region(box, lung))
+    return torso
 
 
-def _lungs(canvas: Canvas, box: tuple[slice, slice, slice], lung: Array, torso: Torso) -> None:
-    u, v, d = canvas.at(box)
-    # Denser and better perfused behind: the patient lies on his back. Vessels are where two random fields vanish.
-    behind = np.clip(-(v - 10) / 90, -1, 1)
-    hilum = np.exp(-((np.abs(u) - 45) ** 2 + (v + 15) ** 2 + (d - 430) ** 2) / (2 * 55.0**2))
-    fine, coarse = canvas.fine[box], canvas.coarse[box]
-    vessel = np.exp(-(fine**2 + (1.2 * coarse) ** 2) / (0.06 + 0.25 * hilum))
-    hu = 55 * behind + 170 * vessel + 60 * hilum
-    suv = np.exp(0.22 * behind + 0.25 * hilum) * (1 + 0.7 * vessel)
+def _dome_shift(canvas: Canvas, box: Box, pleura: Array, above: Array, volumes: Mapping[str, float]) -> float:
+    """Return how much lower the domes must stand for the space beside the mediastinum to hold the lungs."""
+    free = (pleura < 0) & (canvas.owned[box] < 0.5)
+    heights = above[free]
+    if heights.size == 0:
+        return 0.0
+    wanted = round((volumes["lungs"] + volumes.get("pleural_effusion", 0.0)) / canvas.voxel_ml)
+    shift = float(np.partition(heights, min(wanted, heights.size) - 1)[min(wanted, heights.size) - 1])
+    # A field that ends in the chest shows no diaphragm to place.
+    return float(np.clip(shift, *DOME_RANGE_MM)) if float(canvas.depth.max()) > 640 else 0.0
+
+
+def _draw_effusion(canvas: Canvas, lung: Region, side: str, volume_ml: float) -> Array:
+    """Paint fluid at the back and bottom of one pleural space; return the distance to what is left of the lungs."""
+    u, v, d = canvas.at(lung.box)
+    across = -u if side == "right" else u
+    level = np.where((lung.distance < 0) & (across < 0), v - np.float32(0.35) * (d - 540), 1e3).astype(np.float32)
+    fluid = canvas.fit(Region(lung.box, level), volume_ml, limit_mm=300.0)
+    fluid = Region(lung.box, np.maximum(np.maximum(fluid.distance, lung.distance), across))
+    canvas.paint(fluid, "effusion", "pleural_effusion")
+    return np.maximum(lung.distance, -fluid.distance)
+
+
+def lung_lobes(at: tuple[Array, Array, Array]) -> tuple[tuple[str, Array], ...]:
+    """Return the five lobes as signed functions of the position: negative inside, cut by the fissures."""
+    u, v, d = at
     oblique = d - (452 - 0.95 * v)
     level = d - 446
-    lobes = (
+    return (
         ("lung_upper_lobe_right", np.maximum(-u, np.maximum(oblique, level))),
         ("lung_middle_lobe_right", np.maximum(-u, np.maximum(oblique, -level))),
         ("lung_lower_lobe_right", np.maximum(-u, -oblique)),
         ("lung_upper_lobe_left", np.maximum(u, oblique)),
         ("lung_lower_lobe_left", np.maximum(u, -oblique)),
     )
-    # One coat for both lungs, then the lobes as labels: a fissure must not leave a seam of half-painted voxels.
-    canvas.paint(Region(box, lung), "lung", None, suv_factor=suv.astype(np.float32), hu_shift=hu.astype(np.float32))
-    inside = canvas.fraction(Region(box, lung)) >= 0.5
-    for name, lobe in lobes:
-        canvas.organs[box][inside & (lobe <= 0)] = organ_id(name)
 
 
-HEART_CENTRE = (-26.0, 26.0, 500.0)
-LV_BASE = np.array([-14.0, 6.0, 486.0])
-LV_APEX = np.array([-78.0, 52.0, 538.0])
-
-
-def _heart_outline(canvas: Canvas, at: tuple[Array, Array, Array]) -> Array:
-    body = ellipsoid_distance(at, HEART_CENTRE, (62, 44, 50), turn=(0, -34, 24))
-    atria = ellipsoid_distance(at, (16, 14, 478), (36, 34, 46))
-    return smooth_union(body, atria, 18)
-
-
-def _heart(
-    canvas: Canvas, box: tuple[slice, slice, slice], outline: Array, pattern: str, rng: np.random.Generator
-) -> None:
+def _lung_look(canvas: Canvas, box: Box) -> tuple[Array, Array]:
+    """Return factor on SUV and shift of HU: denser and better perfused behind, vessels around the hilum."""
     u, v, d = canvas.at(box)
-    canvas.paint(Region(box, outline), "blood_wall", "heart")
-    canvas.paint(Region(box, outline + 4), "blood", "heart")
-    axis = LV_APEX - LV_BASE
+    behind = np.clip(-(v - 10) / 90, -1, 1)
+    hilum = np.exp(-((np.abs(u) - 45) ** 2 + (v + 15) ** 2 + (d - 430) ** 2) / (2 * 55.0**2))
+    fine, coarse = canvas.fine[box], canvas.coarse[box]
+    # Vessels run where two random fields vanish.
+    vessel = np.exp(-(fine**2 + (1.2 * coarse) ** 2) / (0.06 + 0.25 * hilum))
+    hu = 55 * behind + 170 * vessel + 60 * hilum
+    suv = np.exp(0.22 * behind + 0.25 * hilum) * (1 + 0.7 * vessel) / 1.08
+    return suv.astype(np.float32), hu.astype(np.float32)
+
+
+def _draw_lungs(canvas: Canvas, lung: Region) -> None:
+    suv, hu = _lung_look(canvas, lung.box)
+    before = canvas.owned[lung.box].copy()
+    # One coat for both lungs, then the lobes as labels: a fissure must not leave a seam of half-painted voxels.
+    cover = canvas.paint(lung, "lung", suv_factor=suv, hu_shift=hu, claim=True)
+    inside = (cover >= 0.5) & (cover > before)
+    for name, lobe in lung_lobes(canvas.at(lung.box)):
+        canvas.organs[lung.box][inside & (lobe <= 0)] = organ_id(name)
+
+
+def _dress_given_lungs(canvas: Canvas) -> None:
+    for name in LUNGS:
+        if name in canvas.given:
+            region = canvas.given[name]
+            suv, hu = _lung_look(canvas, region.box)
+            canvas.organ(name, "lung", lambda r=region: r, look=lambda _, a=suv, b=hu: {"suv_factor": a, "hu_shift": b})
+
+
+def _draw_heart(canvas: Canvas, box: Box, volume_ml: float, pattern: str, strength: float) -> Array:
+    """Paint the heart and return the distance to its outline on `box`."""
+    at = canvas.at(box)
+    person = canvas.person
+    # Factor on the reference man's heart beyond what the frame scales.
+    size = float(np.cbrt(volume_ml / (HEART_ML * person.scale_xy**2 * person.scale_z)))
+
+    def outline() -> Region:
+        x, y, z = HEART_CENTRE
+        body = ellipsoid_distance(at, HEART_CENTRE, (62 * size, 44 * size, 50 * size), turn=(0, -34, 24))
+        atria = ellipsoid_distance(at, (x + 42 * size, y - 12 * size, z - 22 * size), (36 * size, 34 * size, 46 * size))
+        return Region(box, smooth_union(body, atria, 18))
+
+    region, cover = canvas.organ("heart", "blood_wall", outline, volume_ml)
+    offset = np.zeros(3)
+    if "heart" in canvas.given:
+        inside = region.distance < 0
+        u, v, d = canvas.at(region.box)
+        # The ventricle sits where the given heart does: 12 mm to the left, in front of and below its centroid.
+        offset = np.array([float(axis[inside].mean()) for axis in (u, v, d)]) - np.asarray(HEART_CENTRE) - (12, -6, -6)
+        size = float(np.cbrt(inside.sum() * canvas.voxel_ml / (HEART_ML * person.scale_xy**2 * person.scale_z)))
+    canvas.paint(region.inset(4), "blood", "heart", within=cover)
+    _draw_ventricles(canvas, region.box, cover, offset, size, pattern, strength)
+    return region.on(box)
+
+
+def _draw_ventricles(
+    canvas: Canvas, box: Box, cover: Array, offset: np.ndarray, size: float, pattern: str, strength: float
+) -> None:
+    """Paint the left ventricle as half an ellipsoid of revolution, open at the base, and a thin right one."""
+    u, v, d = canvas.at(box)
+    centre = np.asarray(HEART_CENTRE) + offset
+    base = centre + size * np.array([12.0, -20.0, -14.0])
+    axis = size * np.array([-64.0, 46.0, 52.0])
     length = float(np.linalg.norm(axis))
     axis = axis / length
-    x, y, z = u - LV_BASE[0], v - LV_BASE[1], d - LV_BASE[2]
+    x, y, z = u - np.float32(base[0]), v - np.float32(base[1]), d - np.float32(base[2])
     along = x * axis[0] + y * axis[1] + z * axis[2]
     across = np.sqrt(np.maximum(x**2 + y**2 + z**2 - along**2, 0))
-    # Half an ellipsoid of revolution, open at the base: wall 10 mm, 8 mm at the apex.
+    # Wall 10 mm, 9 mm at the apex.
     t = np.clip(along / length, -0.4, 1.0)
-    outer = across - 35.0 * np.sqrt(np.clip(1 - np.clip(t, 0, 1) ** 2.4, 0, 1))
+    outer = across - 35.0 * size * np.sqrt(np.clip(1 - np.clip(t, 0, 1) ** 2.4, 0, 1))
     outer = np.maximum(outer, np.maximum(-along, along - length)).astype(np.float32)
-    inner = across - 24.5 * np.sqrt(np.clip(1 - np.clip(along / (length - 9), 0, 1) ** 2.4, 0, 1))
+    inner = across - (35.0 * size - 10.0) * np.sqrt(np.clip(1 - np.clip(along / (length - 9), 0, 1) ** 2.4, 0, 1))
     inner = np.maximum(inner, along - (length - 9)).astype(np.float32)
     # Lateral wall over septum, apex over base; patches where the myocardium burns fatty acids instead.
     side = np.clip((-x * 0.6 - y * 0.1) / 30, -1, 1)
     wall = (1 + 0.11 * side) * np.clip(0.72 + 0.5 * t, 0.5, 1.05)
-    strength = float(rng.uniform(0.6, 1.1))
     if pattern == "patchy":
         wall = wall * np.clip(0.75 + strength * 0.55 * canvas.coarse[box] + 0.35 * side, 0.25, 1.6)
-    region = Region(box, np.maximum(outer, -inner))
-    canvas.paint(region, "myocardium", "heart_myocardium", suv_factor=wall.astype(np.float32))
-    right = canvas.ellipsoid((2, 50, 510), (40, 22, 36), turn=(0, -30, 20))
-    wall_of_right = np.maximum(np.abs(right.distance + 2) - 2.0, -_part(right, box, outer))
-    canvas.paint(Region(right.box, wall_of_right), "myocardium", "heart", weight=0.30)
-
-
-def _part(region: Region, box: tuple[slice, slice, slice], field: Array) -> Array:
-    """Return the part of `field`, given on `box`, that lies on the smaller box of `region`."""
-    return field[tuple(slice(r.start - b.start, r.stop - b.start) for r, b in zip(region.box, box, strict=True))]
-
-
-def _vessels(canvas: Canvas) -> None:
-    def front(depth: float, ahead: float) -> float:
-        return spine_front(depth) + ahead
-
-    arch = [
-        (8, 24, 470),
-        (14, 28, 425),
-        (6, 16, 388),
-        (-12, -12, 376),
-        (-22, -34, 396),
-        (-24, -42, 440),
-        (-20, -38, 520),
-    ]
-    descending = [(-14.0, front(x, 30), float(x)) for x in range(560, 745, 30)]
-    radii = [15, 15, 14, 13, 12.5, 12, 11.5] + [10.5] * len(descending)
-    canvas.paint(canvas.tube([*arch, *descending], radii, smooth=36), "blood", "aorta")
-    trunk = canvas.tube([(-16, 40, 462), (-18, 22, 430), (-12, 2, 418)], [13, 13, 12], smooth=8)
-    canvas.paint(trunk, "blood", "heart")
-    for side in (1, -1):
-        name = "right" if side > 0 else "left"
-        pulmonary = [(-8, 2, 420), (side * 28, -8, 422), (side * 58, -16, 445)]
-        canvas.paint(canvas.tube(pulmonary, [10, 9, 6], smooth=8), "blood", "pulmonary_vein")
-        neck = [(side * 12, 12, 372), (side * 22, 8, 310), (side * 30, 10, 250), (side * 32, 6, 190)]
-        canvas.paint(canvas.tube(neck, [6, 5, 4.5, 4]), "blood", f"common_carotid_artery_{name}")
-        jugular = [(side * 16, 22, 370), (side * 34, 18, 320), (side * 40, 14, 240), (side * 40, 4, 180)]
-        canvas.paint(canvas.tube(jugular, [8, 7, 7, 5]), "blood", f"brachiocephalic_vein_{name}")
-        arm = [(side * 24, 6, 330), (side * 70, 12, 320), (side * 120, -4, 338), (side * 150, -10, 360)]
-        canvas.paint(canvas.tube(arm, [6, 6, 5.5, 5], smooth=8), "blood", f"subclavian_artery_{name}")
-        groin = [(side * 4, front(735, 28), 735), (side * 42, front(780, 34), 790), (side * 72, 20, 830),
-                 (side * 78, 44, 880), (side * 80, 40, 960), (side * 84, 20, 1150)]  # fmt: skip
-        canvas.paint(canvas.tube(groin, [8, 7, 6.5, 6, 5.5, 4.5], smooth=14), "blood", f"iliac_artery_{name}")
-        vein = [(x + side * 9, y - 9, z + 6) for x, y, z in groin]
-        canvas.paint(canvas.tube(vein, [9, 8, 7.5, 7, 6, 5], smooth=14), "blood", f"iliac_vena_{name}")
-    cava = [(22, 8, 360), (26, 10, 420), (24, 8, 470)]
-    canvas.paint(canvas.tube(cava, [9, 10, 11]), "blood", "superior_vena_cava")
-    inferior = [(28.0, 0.0, 520.0), (27.0, -6.0, 560.0), *((20.0, front(x, 28), float(x)) for x in range(600, 750, 30))]
-    canvas.paint(
-        canvas.tube(inferior, [13, 12, *([11.0] * (len(inferior) - 2))], smooth=16), "blood", "inferior_vena_cava"
-    )
+    shell = Region(box, np.maximum(outer, -inner))
+    canvas.paint(shell, "myocardium", "heart_myocardium", within=cover, suv_factor=wall.astype(np.float32))
+    right = canvas.ellipsoid(
+        (float(centre[0]) + 28 * size, float(centre[1]) + 24 * size, float(centre[2]) + 10 * size),
+        (40 * size, 22 * size, 36 * size), turn=(0, -30, 20),
+    )  # fmt: skip
+    free_wall = np.maximum(np.abs(right.on(box) + 2) - 2.0, -outer)
+    canvas.paint(Region(box, free_wall), "myocardium", "heart", within=cover, weight=0.30)

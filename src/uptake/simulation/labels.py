@@ -10,6 +10,11 @@ Wasserthal et al., Radiology: Artificial Intelligence 5(5), 2023. doi:10.1148/ry
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
 _VERTEBRAE = (
     [f"L{n}" for n in range(5, 0, -1)] + [f"T{n}" for n in range(12, 0, -1)] + [f"C{n}" for n in range(7, 0, -1)]
 )
@@ -71,6 +76,9 @@ _MORE = [
         "breast",
     ],
     *["ulna_left", "ulna_right", "bladder_wall", "mediastinum", "pharynx"],
+    *["sublingual_gland_left", "sublingual_gland_right", "lacrimal_gland_left", "lacrimal_gland_right"],
+    *["intervertebral_discs", "radius_left", "radius_right", "hand_left", "hand_right", "pituitary_gland"],
+    *["tonsils", "testes", "pleural_effusion", "implant"],
 ]
 
 ORGAN_IDS: dict[str, int] = {name: number for number, name in enumerate([*_TOTAL, *_MORE], start=1)}
@@ -81,6 +89,57 @@ ORGAN_NAMES: dict[int, str] = {number: name for name, number in ORGAN_IDS.items(
 
 LUNGS = tuple(name for name in _TOTAL if name.startswith("lung_"))
 """The five lobes."""
+
+
+_TORSO_SPINE = tuple(f"vertebrae_{name}" for name in _VERTEBRAE)
+
+
+def _both(name: str) -> tuple[str, str]:
+    return f"{name}_left", f"{name}_right"
+
+
+LDOS_ORGANS: dict[str, tuple[str, ...]] = {
+    "spleen": ("spleen",), "colon": ("colon",), "urinary_bladder": ("urinary_bladder",),
+    "sacrum": ("sacrum", "vertebrae_S1"), "vertebrae": _TORSO_SPINE, "heart": ("heart", "heart_myocardium"),
+    "aorta": ("aorta",), "clavicula": _both("clavicula"), "femur": _both("femur"), "hip": _both("hip"),
+    "autochthon": _both("autochthon"), "kidney": _both("kidney"), "brain": ("brain",), "liver": ("liver",),
+    "stomach": ("stomach",), "pancreas": ("pancreas",), "lung": LUNGS, "esophagus": ("esophagus",),
+}  # fmt: skip
+"""The 18 organs of LDOS in the order of its paper's table 1, label 1 to 18, and the classes each is made of.
+
+References
+----------
+Ye et al., Self is the Best Learner, MICCAI 2025, arXiv 2503.03786, table 1.
+"""
+
+LESIONTRACER_ORGANS: dict[str, tuple[str, ...]] = {
+    "spleen": ("spleen",), "kidneys": _both("kidney"), "liver": ("liver",), "urinary_bladder": ("urinary_bladder",),
+    "lungs": LUNGS, "brain": ("brain",), "heart": ("heart", "heart_myocardium"), "stomach": ("stomach",),
+    "prostate": ("prostate",), "head_glands": (*_both("parotid_gland"), *_both("submandibular_gland")),
+}  # fmt: skip
+"""The ten organs of LesionTracer, label 1 to 10: head glands are both parotid and both submandibular glands, as its
+paper says, not the classes its published labels hold by an index slip.
+
+References
+----------
+Rokuss et al., From FDG to PSMA, arXiv 2409.09478, section 2.
+"""
+
+
+def grouped(organs: npt.NDArray[np.uint8], groups: Mapping[str, tuple[str, ...]]) -> npt.NDArray[np.uint8]:
+    """Return the organ labels as the numbers 1.. of `groups`, in their order; whatever is in no group becomes 0.
+
+    Parameters
+    ----------
+    organs : array uint8
+        Labels of `ORGAN_IDS`.
+    groups : mapping
+        New class name -> names of the classes it is made of, e.g. `LDOS_ORGANS`.
+    """
+    table = np.zeros(256, np.uint8)
+    for number, names in enumerate(groups.values(), start=1):
+        table[[ORGAN_IDS[name] for name in names]] = number
+    return table[organs]
 
 
 def organ_id(name: str) -> int:

@@ -17,6 +17,27 @@ REFERENCE_HEIGHT_M = 1.76
 REFERENCE_LBM_KG = 60.7
 """Lean body mass of the reference man (1.76 m, BMI 26): the anatomy is written down in his millimetres."""
 
+TRACERS = ("FDG", "PSMA-11", "PSMA-1007", "FAPI-04", "DOTATATE")
+CONTRAST_PHASES = ("none", "portal-venous")
+
+
+def known_tracer(name: str) -> str:
+    """Return the tracer's name as in `TRACERS`, whatever its case and hyphens.
+
+    Raises
+    ------
+    UsageError
+        If there is no such tracer.
+    """
+
+    def bare(text: str) -> str:
+        return "".join(letter for letter in text.upper() if letter.isalnum())
+
+    for tracer in TRACERS:
+        if isinstance(name, str) and bare(name) == bare(tracer):
+            return tracer
+    raise UsageError(f"the tracer must be one of {', '.join(TRACERS)}, came {name!r}.")
+
 
 @dataclass(frozen=True)
 class PatientConfig:
@@ -24,7 +45,10 @@ class PatientConfig:
 
     Attributes
     ----------
+    tracer : str
+        One of `TRACERS`; case and hyphens do not matter ("psma1007").
     sex : {"male", "female"} or None
+        When drawn: men for the PSMA tracers, 55 % men otherwise.
     height_m : float or None
         1.3 to 2.2 m.
     bmi : float or None
@@ -35,7 +59,11 @@ class PatientConfig:
     lesion_free_fraction : float
         Share of patients without any lesion when the number is drawn, 0 to 1.
     mimics : bool
-        Physiological foci that are no lesions: ureter, brown fat, focal bowel, degenerative bone.
+        Foci that are no lesions: ureter, brown fat, ganglia, unspecific bone, ... as the tracer shows them.
+    conditions : bool
+        Enlarged and missing organs, effusions and prostheses at the rates of a clinic.
+    contrast : {"none", "portal-venous"} or None
+        Contrast medium on the CT; None draws it, half of the patients get some.
     psf_fwhm_mm : float
         Effective resolution of the PET image, voxel included, mm.
     liver_cov : float
@@ -48,6 +76,7 @@ class PatientConfig:
         Draw the patient couch into the CT.
     """
 
+    tracer: str = "FDG"
     sex: Sex | None = None
     height_m: float | None = None
     bmi: float | None = None
@@ -55,6 +84,8 @@ class PatientConfig:
     arms: Arms | None = None
     lesion_free_fraction: float = 0.4
     mimics: bool = True
+    conditions: bool = True
+    contrast: str | None = "none"
     psf_fwhm_mm: float = 6.0
     liver_cov: float = 0.10
     noise_fwhm_mm: Vector3 = (5.0, 6.0, 4.5)
@@ -62,6 +93,9 @@ class PatientConfig:
     table: bool = True
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "tracer", known_tracer(self.tracer))
+        if self.contrast is not None and self.contrast not in CONTRAST_PHASES:
+            raise UsageError(f"contrast must be one of {', '.join(CONTRAST_PHASES)} or None, came {self.contrast!r}.")
         if self.sex not in (None, "male", "female"):
             raise UsageError(f"sex must be 'male', 'female' or None, came {self.sex!r}.")
         if self.arms not in (None, "up", "down"):
@@ -87,8 +121,8 @@ class Person:
     sex, age_years, height_m, bmi, weight_kg, arms
     lean_mass_kg : float
         Janmahasatian lean body mass, kg.
-    scale_head, scale_z, scale_xy : float
-        Size of the head, and of the trunk along and across, relative to the reference man.
+    scale_z, scale_xy : float
+        Size of the trunk along and across, relative to the reference man.
     """
 
     sex: Sex
@@ -98,7 +132,6 @@ class Person:
     weight_kg: float
     arms: Arms
     lean_mass_kg: float
-    scale_head: float
     scale_z: float
     scale_xy: float
 
@@ -125,33 +158,32 @@ def lean_body_mass_kg(sex: Sex, weight_kg: float, bmi: float) -> float:
     return 9270.0 * weight_kg / (8780.0 + 244.0 * bmi)
 
 
-def draw_person(rng: np.random.Generator, config: PatientConfig) -> Person:
-    """Return a person from the population of an FDG clinic, with what `config` fixes.
+def draw_person(rng: np.random.Generator, config: PatientConfig, *, height_m: float | None = None) -> Person:
+    """Return a person from the population of a PET clinic, with what `config` fixes.
 
     Every number is drawn whether it is used or not, so that fixing one leaves the others as they were.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    config : PatientConfig
+    height_m : float or None
+        Height that an anatomy from elsewhere dictates where `config` fixes none.
     """
     sex_draw, arms_draw = rng.uniform(size=2)
-    height_draw, bmi_draw, head_draw = rng.standard_normal(3)
-    age_draw = rng.uniform(20.0, 85.0)
-    sex: Sex = config.sex or ("male" if sex_draw < 0.55 else "female")
+    height_draw, bmi_draw = rng.standard_normal(2)
+    age_draw = rng.uniform()
+    prostate = config.tracer.startswith("PSMA")
+    sex: Sex = config.sex or ("male" if prostate or sex_draw < 0.55 else "female")
     arms: Arms = config.arms or ("up" if arms_draw < 0.7 else "down")
     mean, sd = (1.76, 0.07) if sex == "male" else (1.63, 0.065)
-    height = config.height_m or float(np.clip(mean + sd * height_draw, 1.45, 2.05))
-    bmi = config.bmi or float(np.clip(26.0 * np.exp(0.17 * bmi_draw), 17.0, 45.0))
+    height = config.height_m or height_m or float(np.clip(mean + sd * height_draw, 1.45, 2.05))
+    bmi = config.bmi or float(np.clip(26.0 * np.exp(0.17 * bmi_draw), 16.0, 45.0))
+    youngest, oldest = (50.0, 88.0) if prostate else (20.0, 85.0)
+    age = config.age_years or youngest + (oldest - youngest) * float(age_draw)
     weight = bmi * height**2
     lean = lean_body_mass_kg(sex, weight, bmi)
     scale_z = height / REFERENCE_HEIGHT_M
-    return Person(
-        sex=sex,
-        age_years=config.age_years or float(age_draw),
-        height_m=height,
-        bmi=bmi,
-        weight_kg=weight,
-        arms=arms,
-        lean_mass_kg=lean,
-        # A head hardly follows the height of its bearer; women's brains weigh 0.9 of men's (ICRP 89).
-        scale_head=(1.0 if sex == "male" else 0.965) * float(np.clip(1.0 + 0.02 * head_draw, 0.94, 1.06)),
-        scale_z=scale_z,
-        # Cross-section x length follows the lean mass.
-        scale_xy=float(np.sqrt(lean / REFERENCE_LBM_KG / scale_z)),
-    )
+    # Cross-section x length follows the lean mass as the organs do, to the power 0.8.
+    scale_xy = float(np.sqrt((lean / REFERENCE_LBM_KG) ** 0.8 / scale_z))
+    return Person(sex, age, height, bmi, weight, arms, lean, scale_z, scale_xy)

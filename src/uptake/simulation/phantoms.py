@@ -1,4 +1,4 @@
-"""One simulated patient: anatomy, FDG, lesions and the scan, from a seed."""
+"""One simulated patient: anatomy, tracer, lesions and the scan, from a seed."""
 
 from __future__ import annotations
 
@@ -11,30 +11,33 @@ from scipy.ndimage import binary_erosion
 from uptake.cases import Case
 from uptake.core.errors import UnitError, UsageError
 from uptake.core.types import Affine, Vector3
-from uptake.core.units import GRAMS_PER_KG, MM3_PER_ML
 from uptake.geometry.volume import Volume
-from uptake.simulation import abdomen, acquisition, body, chest, skeleton
+from uptake.simulation import abdomen, acquisition, body, bowel, chest, head, muscles, skeleton, vessels
+from uptake.simulation.balance import balance, mass_g
 from uptake.simulation.canvas import Canvas
-from uptake.simulation.fdg import draw_tissues, draw_uptake
+from uptake.simulation.ct_numbers import draw_tissues
 from uptake.simulation.fields import Line
+from uptake.simulation.frame import Build, below_vertex_mm, build_of, person_frame
 from uptake.simulation.labels import ORGAN_IDS, ORGAN_NAMES, organ_id
-from uptake.simulation.lesions import (
-    MAX_LESIONS,
-    Lesion,
-    draw_count,
-    draw_mimics,
-    grow_lesions,
-    measure_lesions,
-)
+from uptake.simulation.lesions import MAX_LESIONS, Lesion, draw_count, grow_lesions, measure_lesions
+from uptake.simulation.mimics import Mimic, draw_mimics
+from uptake.simulation.organ_volumes import Condition, draw_condition, draw_volumes
 from uptake.simulation.person import PatientConfig, Person, draw_person
+from uptake.simulation.tracers import RADIONUCLIDES, Uptake, draw_uptake
+from uptake.simulation.truth import Truth
 
-FIELD_X_MM, FIELD_Y_MM = 560.0, 400.0
+FIELD_MM, WIDE_FIELD_MM = (560.0, 440.0), (700.0, 540.0)
+"""Width and depth of the field. Two sizes, so that cohorts share two system matrices; the wide one is for patients who
+would reach its edge."""
+
+FIELD_FRONT_MM = 20.0
+"""How far the middle of the field lies in front of the patient's frame: bellies reach further than backs."""
+
 ABOVE_VERTEX_MM = 20.0
 FIELD_END_MM = 1050.0
 """Lower end of the field, mid-thigh, as a depth below the vertex in the reference man's millimetres."""
 
 SPACING_RANGE_MM = (1.5, 12.0)
-MASS_BALANCE_RANGE = (0.75, 1.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +59,9 @@ class SimulatedPatient:
     organ_names : mapping
         Organ label -> class name (TotalSegmentator's).
     parameters : mapping
-        Everything that was drawn, plain JSON values.
+        Everything that was drawn: name -> plain number, text or truth value, as a row of a table.
+    mimics : tuple of Mimic
+        Foci that are no lesions.
     """
 
     case: Case
@@ -66,16 +71,17 @@ class SimulatedPatient:
     lesion_table: tuple[Lesion, ...]
     organ_names: Mapping[int, str] = field(default_factory=lambda: ORGAN_NAMES)
     parameters: Mapping[str, object] = field(default_factory=dict)
+    mimics: tuple[Mimic, ...] = ()
 
 
-def simulate_patient(
+def simulate_truth(
     seed: int,
     *,
     spacing_mm: Vector3 = (4.0, 4.0, 4.0),
     n_lesions: int | None = None,
     config: PatientConfig | None = None,
-) -> SimulatedPatient:
-    """Return an FDG PET/CT from the vertex to mid-thigh of a patient who does not exist.
+) -> Truth:
+    """Return activity, CT numbers and labels of a patient who does not exist, from the vertex to mid-thigh.
 
     Parameters
     ----------
@@ -87,7 +93,147 @@ def simulate_patient(
         Number of lesions, 0 to 60; None draws it, and 40 % of the patients then have none. A place that cannot hold
         another lesion can leave a patient with fewer.
     config : PatientConfig or None
-        What is to be fixed: sex, size, arms, resolution, noise.
+        What is to be fixed: tracer, sex, size, arms, contrast medium.
+
+    Returns
+    -------
+    Truth
+
+    Raises
+    ------
+    UsageError
+        If the seed or the number of lesions is not usable.
+    UnitError
+        If the voxel size is not.
+
+    Examples
+    --------
+    >>> truth = simulate_truth(7, spacing_mm=(12.0, 12.0, 12.0), n_lesions=2, config=PatientConfig(tracer="DOTATATE"))
+    >>> truth.radionuclide, len(truth.lesion_table)
+    ('Ga-68', 2)
+    """
+    config = config or PatientConfig()
+    spacing = _checked(seed, spacing_mm, n_lesions)
+    # A stream for each step: another number of lesions leaves the anatomy as it was.
+    person_rng, organ_rng, uptake_rng, anatomy_rng, lesion_rng = np.random.default_rng(seed).spawn(5)
+    person = draw_person(person_rng, config)
+    condition = draw_condition(organ_rng, person, config)
+    volumes = draw_volumes(organ_rng, person, condition)
+    uptake = draw_uptake(uptake_rng, person, config.tracer)
+    tissues, contrast = draw_tissues(uptake_rng, person, uptake, config.contrast)
+    build = build_of(person, volumes)
+    girth = body.girth_of(person, build, volumes, FIELD_END_MM)
+    axes, affine = _grid(person, build, girth, spacing)
+    canvas = Canvas(person, tissues, axes, person_frame(person, build, axes[2], anatomy_rng), anatomy_rng)
+    paint_person(canvas, anatomy_rng, girth, volumes, condition, uptake)
+    drawn = _Drawn(seed, person, condition, volumes, uptake, contrast)
+    return _finish(canvas, affine, lesion_rng, n_lesions, config, drawn)
+
+
+def paint_person(
+    canvas: Canvas,
+    rng: np.random.Generator,
+    girth: body.Girth,
+    volumes: Mapping[str, float],
+    condition: Condition,
+    uptake: Uptake,
+) -> body.Torso:
+    """Paint a whole person without lesions: soft tissue, bones, muscles, vessels, then organs from firm to pliable."""
+    streams = rng.spawn(7)
+    torso = body.draw_body(canvas, streams[0], girth)
+    skeleton.draw_skeleton(canvas, torso, hip_prosthesis=condition.hip_prosthesis)
+    vessels.draw_vessels(canvas)
+    muscles.draw_muscles(canvas, torso, streams[1])
+    head.draw_head(canvas, streams[2], volumes)
+    torso = chest.draw_chest(
+        canvas, torso, streams[3], volumes, heart_pattern=uptake.heart_pattern, effusion=condition.effusion
+    )
+    abdomen.draw_abdomen(canvas, torso, streams[4], volumes)
+    abdomen.draw_pelvis(canvas, streams[5], volumes)
+    bowel.draw_bowel(canvas, torso, streams[6], volumes, segment_sigma=uptake.bowel_sigma)
+    return torso
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """What was drawn before anything was painted."""
+
+    seed: int
+    person: Person
+    condition: Condition
+    volumes: Mapping[str, float]
+    uptake: Uptake
+    contrast: str
+
+
+def _finish(
+    canvas: Canvas, affine: Affine, rng: np.random.Generator, n_lesions: int | None, config: PatientConfig,
+    drawn: _Drawn,
+) -> Truth:  # fmt: skip
+    """Add mimics and lesions, balance the activity and write down what is known."""
+    person, uptake = drawn.person, drawn.uptake
+    mimic_rng, growth_rng = rng.spawn(2)
+    mimics = draw_mimics(canvas, mimic_rng, config)
+    count = draw_count(growth_rng, config.lesion_free_fraction)
+    numbers, known = grow_lesions(canvas, growth_rng, count if n_lesions is None else n_lesions, config.tracer)
+    activity, weighed = balance(canvas, uptake, numbers)
+    table = measure_lesions(numbers, activity, canvas.axes_mm, known)
+    parameters: dict[str, object] = {
+        "seed": drawn.seed,
+        "simulated": True,
+        "tracer": config.tracer,
+        "radionuclide": RADIONUCLIDES[config.tracer],
+        **{name: _plain(value) for name, value in asdict(person).items()},
+        **asdict(drawn.condition),
+        "contrast": drawn.contrast,
+        "heart_pattern": uptake.heart_pattern,
+        **uptake.drawn,
+        **weighed,
+        "n_lesions": len(table),
+        "lesion_volume_ml": round(sum(lesion.volume_ml for lesion in table), 3),
+        "mimics": "; ".join(f"{m.kind} {m.place}" for m in mimics),
+        **{f"ml_{name}": round(value, 3) for name, value in drawn.volumes.items()},
+        **{f"suv_{name}": round(value, 4) for name, value in uptake.suv.items()},
+        **{f"hu_{name}": round(tissue.hu, 1) for name, tissue in canvas.tissues.items()},
+    }
+    return Truth(
+        activity=Volume(activity, affine),
+        hu=Volume(canvas.hu, affine),
+        organs=Volume(canvas.organs, affine),
+        lesions=Volume(numbers, affine),
+        weight_kg=person.weight_kg,
+        tracer=config.tracer,
+        radionuclide=RADIONUCLIDES[config.tracer],
+        lesion_table=table,
+        parameters=parameters,
+        mimics=mimics,
+    )
+
+
+def _plain(value: object) -> object:
+    return round(value, 6) if isinstance(value, float) else value
+
+
+def simulate_patient(
+    seed: int,
+    *,
+    spacing_mm: Vector3 = (4.0, 4.0, 4.0),
+    n_lesions: int | None = None,
+    config: PatientConfig | None = None,
+) -> SimulatedPatient:
+    """Return a PET/CT from the vertex to mid-thigh of a patient who does not exist.
+
+    Parameters
+    ----------
+    seed : int
+        >= 0. One seed is one patient: the same bytes on the same grid, the same person on another grid.
+    spacing_mm : tuple of float
+        Voxel size along left-right, front-back and head-foot, 1.5 to 12 mm.
+    n_lesions : int or None
+        Number of lesions, 0 to 60; None draws it, and 40 % of the patients then have none. A place that cannot hold
+        another lesion can leave a patient with fewer.
+    config : PatientConfig or None
+        What is to be fixed: tracer, sex, size, arms, resolution, noise.
 
     Returns
     -------
@@ -107,66 +253,36 @@ def simulate_patient(
     ('LPS', 2)
     """
     config = config or PatientConfig()
-    spacing = _checked(seed, spacing_mm, n_lesions)
-    # A stream for each step: another number of lesions leaves the anatomy and the noise as they were.
-    person_rng, uptake_rng, anatomy_rng, lesion_rng, noise_rng = np.random.default_rng(seed).spawn(5)
-    person = draw_person(person_rng, config)
-    uptake = draw_uptake(uptake_rng, person)
-    tissues = draw_tissues(uptake_rng, person, uptake)
-    axes, affine = _grid(person, spacing)
-    canvas = Canvas(person, tissues, axes, anatomy_rng)
-    torso = body.draw_body(canvas, anatomy_rng)
-    abdomen.draw_muscles(canvas)
-    abdomen.draw_abdomen(canvas, torso, anatomy_rng)
-    chest.draw_chest(canvas, torso, anatomy_rng, heart_pattern=uptake.heart_pattern)
-    skeleton.draw_skeleton(canvas, torso)
-    chest.draw_head(canvas, anatomy_rng)
-    mimics = draw_mimics(canvas, lesion_rng, config)
-    drawn = draw_count(lesion_rng, config.lesion_free_fraction)
-    numbers, known = grow_lesions(canvas, lesion_rng, drawn if n_lesions is None else n_lesions)
-    scale, balance = _balance(canvas, uptake.body_mean)
-    activity = canvas.suv + np.float32(scale) * canvas.background_suv
-    table = measure_lesions(numbers, activity, axes, known)
-    truth = acquisition.scanner_blur(activity, config.psf_fwhm_mm, spacing)
-    pet_rng, ct_rng = noise_rng.spawn(2)
-    liver = binary_erosion(canvas.organs == organ_id("liver"), iterations=1)
-    pet = acquisition.count_noise(pet_rng, truth, canvas.hu, liver, spacing,
+    known = simulate_truth(seed, spacing_mm=spacing_mm, n_lesions=n_lesions, config=config)
+    spacing, affine = known.activity.spacing_mm, known.activity.affine
+    pet_rng, ct_rng = np.random.default_rng([seed, 1]).spawn(2)
+    seen = acquisition.scanner_blur(known.activity.array, config.psf_fwhm_mm, spacing)
+    liver = binary_erosion(known.organs.array == organ_id("liver"), iterations=1)
+    hu = known.hu.array
+    pet = acquisition.count_noise(pet_rng, seen, hu, liver, spacing,
                                   liver_cov=config.liver_cov, noise_fwhm_mm=config.noise_fwhm_mm)  # fmt: skip
     if config.table:
-        _add_table(canvas)
-    ct = acquisition.ct_noise(ct_rng, canvas.hu, spacing, sd_hu=config.ct_noise_hu)
-    parameters: dict[str, object] = {
-        "seed": seed,
-        "tracer": "FDG",
-        **asdict(person),
-        "heart_pattern": uptake.heart_pattern,
-        "suv": {name: round(value, 4) for name, value in uptake.suv.items()},
-        "mass_balance": balance,
-        "background_scale": scale,
-        "mimics": mimics,
-        "n_lesions": len(table),
-        "psf_fwhm_mm": config.psf_fwhm_mm,
-        "liver_cov": config.liver_cov,
-        "simulated": True,
-    }
+        hu = _with_table(hu, known.organs)
+    ct = acquisition.ct_noise(ct_rng, hu, spacing, sd_hu=config.ct_noise_hu)
+    parameters = {**known.parameters, "psf_fwhm_mm": config.psf_fwhm_mm, "liver_cov": config.liver_cov}
     case = Case(
         id=f"simulated-{seed:04d}",
         pet=Volume(pet, affine),
         ct=Volume(ct, affine),
-        lesions=Volume((numbers > 0).astype(np.uint8), affine),
-        organs=Volume(canvas.organs, affine),
+        lesions=Volume((known.lesions.array > 0).astype(np.uint8), affine),
+        organs=known.organs,
         acquisition={
-            "tracer": "FDG",
+            "tracer": known.tracer,
             "units": "SUVbw g/mL",
             "simulated": True,
             "seed": seed,
-            "weight_kg": person.weight_kg,
-            "height_m": person.height_m,
-            "sex": person.sex,
+            "weight_kg": known.parameters["weight_kg"],
+            "height_m": known.parameters["height_m"],
+            "sex": known.parameters["sex"],
         },
     )
-    return SimulatedPatient(case, Volume(truth, affine), Volume(activity, affine), Volume(numbers, affine), table,
-                            parameters=parameters)  # fmt: skip
+    return SimulatedPatient(case, Volume(seen, affine), known.activity, known.lesions, known.lesion_table,
+                            parameters=parameters, mimics=known.mimics)  # fmt: skip
 
 
 def _checked(seed: int, spacing_mm: Vector3, n_lesions: int | None) -> Vector3:
@@ -181,56 +297,37 @@ def _checked(seed: int, spacing_mm: Vector3, n_lesions: int | None) -> Vector3:
     return float(values[0]), float(values[1]), float(values[2])
 
 
-def _grid(person: Person, spacing: Vector3) -> tuple[tuple[Line, Line, Line], Affine]:
+def _grid(person: Person, build: Build, girth: body.Girth, spacing: Vector3) -> tuple[tuple[Line, Line, Line], Affine]:
     """Return voxel centres in world mm along each array axis, and the affine: L, P and S, vertex at z = 0."""
-    nx, ny = (2 * round(extent / s / 2) for extent, s in zip((FIELD_X_MM, FIELD_Y_MM), spacing[:2], strict=True))
-    low = -FIELD_END_MM * person.scale_z
+    margin = 14.0
+    half, deep = FIELD_MM[0] / 2 - margin, FIELD_MM[1] / 2 - margin
+    fits = girth.half_width_mm < half and max(girth.front_mm - FIELD_FRONT_MM, girth.back_mm + FIELD_FRONT_MM) < deep
+    field = FIELD_MM if fits else WIDE_FIELD_MM
+    nx, ny = (2 * round(extent / s / 2) for extent, s in zip(field, spacing[:2], strict=True))
+    low = -below_vertex_mm(person, build, FIELD_END_MM)
     nz = int(np.ceil((ABOVE_VERTEX_MM - low) / spacing[2]))
     x = np.asarray(((nx - 1) / 2 - np.arange(nx)) * spacing[0], dtype=np.float64)
-    y = np.asarray(((ny - 1) / 2 - np.arange(ny)) * spacing[1], dtype=np.float64)
+    y = np.asarray(FIELD_FRONT_MM + ((ny - 1) / 2 - np.arange(ny)) * spacing[1], dtype=np.float64)
     z = np.asarray(low + (np.arange(nz) + 0.5) * spacing[2], dtype=np.float64)
     affine = np.diag([-spacing[0], -spacing[1], spacing[2], 1.0])
     affine[:3, 3] = (x[0], y[0], z[0])
     return (x, y, z), affine
 
 
-def _balance(canvas: Canvas, target: float) -> tuple[float, float]:
-    """Return the factor for muscle and fat that conserves the injected activity, and the balance it reaches.
-
-    The activity of the whole body is the weight times (1 - voided share): its mean SUV is `target`. What lies outside
-    the field, arms and lower legs, has the mean SUV of this patient's muscle and fat.
-    """
-    voxel_ml = float(np.prod(canvas.spacing_mm)) / MM3_PER_ML
-    weight = canvas.person.weight_kg * GRAMS_PER_KG
-    inside = mass_g(canvas.hu) * voxel_ml
-    outside = max(weight - inside, 0.0)
-    fixed = float(canvas.suv.sum(dtype=np.float64)) * voxel_ml
-    background = float(canvas.background_suv.sum(dtype=np.float64)) * voxel_ml
-    limb = 0.6 * canvas.tissues["muscle"].suv + 0.4 * canvas.tissues["fat"].suv
-    wanted = (target * weight - fixed) / max(background + outside * limb, 1e-9)
-    # Muscle stays between fat and blood: what cannot be balanced within these limits remains out of balance.
-    blood, muscle = canvas.tissues["blood"].suv, canvas.tissues["muscle"].suv
-    scale = float(np.clip(wanted, 0.55, min(1.6, 0.8 * blood / muscle)))
-    return scale, (fixed + scale * (background + outside * limb)) / weight
-
-
-def mass_g(hu: np.ndarray) -> float:
-    """Return the sum over voxels of the density in g/mL that goes with the CT numbers (air 0, water 1, bone to 1.7)."""
-    density = np.where(hu < 50, 1.0 + hu / 1000.0, 1.05 + 0.00055 * (hu - 50.0))
-    return float(np.clip(density, 0.0, 2.0)[hu > -990].sum(dtype=np.float64))
-
-
-def _add_table(canvas: Canvas) -> None:
-    """Draw the couch: a shallow carbon-fibre trough under the back."""
-    if canvas.body is None:
-        return
-    x, y, _ = canvas.axes_mm
-    rows = np.flatnonzero((canvas.body > 0.5).any(axis=(0, 2)))
+def _with_table(hu: np.ndarray, organs: Volume) -> np.ndarray:
+    """Return the CT numbers with the couch drawn in: a shallow carbon-fibre trough under the back."""
+    inside = organs.array > 0
+    shape, spacing = organs.shape, organs.spacing_mm
+    x, y = (organs.affine[axis, 3] + organs.affine[axis, axis] * np.arange(shape[axis]) for axis in (0, 1))
+    rows = np.flatnonzero(inside.any(axis=(0, 2)))
     lowest = float(y[rows[-1]]) if rows.size else -120.0
     arc = lowest - 6.0 + (x[:, None] / 200.0) ** 2 * 14.0 - y[None, :]
-    cover = np.clip(0.5 - (np.abs(arc) - 3.0) / canvas.spacing_mm[1], 0, 1) * (np.abs(x[:, None]) < 205)
-    cover = (cover[:, :, None] * (canvas.body < 0.05)).astype(np.float32)
-    canvas.hu += cover * (np.float32(-250.0) - canvas.hu)
+    cover = np.clip(0.5 - (np.abs(arc) - 3.0) / spacing[1], 0, 1) * (np.abs(x[:, None]) < 205)
+    cover = (cover[:, :, None] * ~inside).astype(np.float32)
+    return np.asarray(hu + cover * (np.float32(-250.0) - hu), dtype=np.float32)
 
 
-__all__ = ["ORGAN_IDS", "ORGAN_NAMES", "PatientConfig", "SimulatedPatient", "simulate_patient"]
+__all__ = [
+    "ORGAN_IDS", "ORGAN_NAMES", "PatientConfig", "SimulatedPatient", "mass_g", "paint_person", "simulate_patient",
+    "simulate_truth",
+]  # fmt: skip

@@ -80,6 +80,7 @@ def write_patient(patient: SimulatedPatient, folder: Path, *, request: Mapping[s
             "request": dict(request or {}),
             "parameters": patient.parameters,
             "lesions": [asdict(lesion) for lesion in patient.lesion_table],
+            "mimics": [asdict(mimic) for mimic in patient.mimics],
             "organs": patient.organ_names,
         }
         write_json(truth, place / TRUTH)
