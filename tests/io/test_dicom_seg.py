@@ -35,6 +35,7 @@ GEOMETRIES = {
     "oblique": {"orientation": "oblique", "spacing": (2.5, 4.0, 3.3)},
     "uneven": {"uneven": 0.1},
     "thick slices": {"SliceThickness": 6.0},
+    "unknown thickness": {"SliceThickness": None},
     "multi-frame": {"multi_frame": True},
 }
 SEGMENTS = (Segment(1, "lesion 1"), Segment(2, "kidney_left"), Segment(5, "kidney_cyst_right"))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from uptake.core.errors import OutputError, UsageError
+from uptake.core.errors import FileFormatError, OutputError, UsageError
 from uptake.io import structured_report
 from uptake.io.dicom_reference import Identity, read_reference
 from uptake.io.dicom_result import Maker, Segment
@@ -62,6 +62,23 @@ def test_every_number_comes_back_with_its_segment(found, tmp_path):
     assert (one["name"], one["seg"], one["segment"]) == ("lesion 1", found[0].sop_instance_uid, 1)
     assert "suv_mean" not in two["numbers"] and two["numbers"]["mtv_ml"] == 0.0
     assert one["tracking_uid"] != two["tracking_uid"]
+
+
+def test_highdicom_finds_the_same_groups(found, tmp_path):
+    import highdicom.sr
+
+    report = highdicom.sr.srread(written(found, tmp_path / "a.dcm"))
+    groups = report.content.get_volumetric_roi_measurement_groups()
+    assert [group.tracking_identifier for group in groups] == ["lesion 1", "lesion 2"]
+    assert [len(group.get_measurements()) for group in groups] == [6, 5]
+    (maximum, *_) = groups[0].get_measurements()
+    assert (maximum.value, maximum.unit.value, maximum.derivation.meaning) == (7.9107, "g/ml{SUVbw}", "Maximum")
+
+
+def test_other_files_are_refused(tmp_path):
+    (tmp_path / "a.dcm").write_text("no DICOM")
+    with pytest.raises(FileFormatError, match="no DICOM structured report"):
+        read_sr(tmp_path / "a.dcm")
 
 
 def items(dataset) -> list:

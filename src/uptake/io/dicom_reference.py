@@ -147,6 +147,9 @@ class Reference:
             for keyword in _EMPTY:
                 if keyword not in copy:
                     setattr(copy, keyword, "")
+            if copy.get("SliceThickness") is None and "SharedFunctionalGroupsSequence" not in copy:
+                # Type 2 in a slice, type 1 in what refers to it; the distance between slices is the next best.
+                copy.SliceThickness = f"{float(np.median(np.abs(np.diff(self.depths_mm)))):.6f}"[:16]
             if str(copy.PatientSex) not in ("M", "F", "O"):
                 copy.PatientSex = ""
             if not identity.keep:

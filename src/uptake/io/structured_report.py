@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from uptake import __version__
-from uptake.core.errors import OutputError, UsageError
+from uptake.core.errors import FileFormatError, OutputError, UsageError
 from uptake.io.dicom_reference import Identity, Reference, safe_text, uid_of
 from uptake.io.dicom_result import (
     MANUFACTURER,
@@ -54,6 +54,10 @@ QUANTITIES: Mapping[str, tuple[Code, Code | None, Code]] = {
 TOTALS = ("suv_max", "suv_peak", "mtv_ml", "tlg_g", "volume_ml")
 """What is said of all lesions together."""
 
+IMAGING_MEASUREMENTS, MEASUREMENT_GROUP, REFERENCED_SEGMENT = "126010", "125007", "121191"
+TRACKING_IDENTIFIER, TRACKING_UID, DERIVATION = "112039", "112040", "121401"
+"""Codes (DCM) of the parts of a report that are read back; PS3.16 TID 1500, 1411, 1419."""
+
 DECIMALS = 4
 """As in lesions.csv and lesions.json."""
 
@@ -96,7 +100,7 @@ def write_sr(
         As `dicom_seg.write_seg`.
     definitions : sequence of str
         How the numbers are defined where no code says it ("MTV: voxels at or above 41 % of SUVmax"); stand as
-        parameters of the algorithm.
+        parameters of the algorithm in the group of all lesions.
 
     Raises
     ------
@@ -127,13 +131,14 @@ def write_sr(
         serial_number=made["device_serial_number"],
     )
     context = sr.ObservationContext(observer_device_context=sr.ObserverContext(codes.DCM.Device, device))
-    algorithm = sr.AlgorithmIdentification(
-        name=safe_text(maker.name) or MANUFACTURER,
-        version=safe_text(maker.version) or __version__,
-        parameters=[*definitions] or None,
-    )
+    named: dict[str, Any] = {
+        "name": safe_text(maker.name) or MANUFACTURER,
+        "version": safe_text(maker.version) or __version__,
+    }
+    algorithm = sr.AlgorithmIdentification(**named)
     groups = [_group(each, segmentation, reference, algorithm) for each in measured]
-    groups.append(_together(totals, sop_uid, algorithm))
+    defined = sr.AlgorithmIdentification(**named, parameters=[*definitions] or None)
+    groups.append(_together(totals, sop_uid, defined))
     report = sr.MeasurementReport(
         observation_context=context,
         procedure_reported=coded(IMAGING),
@@ -226,36 +231,69 @@ def _evidence_of(segmentation: Written, image: Any) -> Any:
 
 
 def read_sr(path: Path) -> list[dict[str, object]]:
-    """Return the measurement groups of a report: tracking identifier, SEG and segment referred to, numbers by name.
+    """Return the measurement groups of a report that refer to segments.
 
-    Numbers come under the names of `QUANTITIES`; measurements of other kinds are passed over.
+    Returns
+    -------
+    list of dict
+        `name` and `tracking_uid`, `seg` (SOP Instance UID) and `segment` referred to, and `numbers` under the names of
+        `QUANTITIES`; measurements of other kinds are passed over.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is no structured report, or damaged.
     """
-    import highdicom.sr
+    from pydicom import dcmread
 
-    content: Any = highdicom.sr.srread(path).content
-    names = {
-        (concept.value, concept.scheme, derivation.value if derivation else None, unit.value): name
-        for name, (concept, derivation, unit) in QUANTITIES.items()
-    }
-    result = []
-    for group in content.get_volumetric_roi_measurement_groups():
-        numbers = {}
-        for item in group.get_measurements():
-            derived = item.derivation.value if item.derivation is not None else None
-            name = names.get((item.name.value, item.name.scheme_designator, derived, item.unit.value))
-            if name is not None:
-                numbers[name] = float(item.value)
-        segment = group.referenced_segment[0].ReferencedSOPSequence[0]
-        result.append(
-            {
-                "name": group.tracking_identifier,
-                "tracking_uid": str(group.tracking_uid),
-                "seg": str(segment.ReferencedSOPInstanceUID),
-                "segment": int(segment.ReferencedSegmentNumber),
-                "numbers": numbers,
-            }
-        )
-    return result
+    try:
+        report = dcmread(path)
+        groups = [
+            group
+            for part in report.get("ContentSequence") or ()
+            if _concept(part) == IMAGING_MEASUREMENTS
+            for group in part.get("ContentSequence") or ()
+            if _concept(group) == MEASUREMENT_GROUP
+        ]
+        found = [_numbers_of(group.get("ContentSequence") or ()) for group in groups]
+    except Exception as error:  # pydicom raises many kinds on damaged files
+        raise FileFormatError(f"{path}: no DICOM structured report, or damaged ({error}).") from error
+    return [entry for entry in found if "segment" in entry]
+
+
+def _numbers_of(items: Sequence[Any]) -> dict[str, object]:
+    """Return name, references and numbers of one measurement group."""
+    entry: dict[str, object] = {}
+    numbers: dict[str, float] = {}
+    for item in items:
+        concept = _concept(item)
+        if concept == TRACKING_IDENTIFIER:
+            entry["name"] = str(item.TextValue)
+        elif concept == TRACKING_UID:
+            entry["tracking_uid"] = str(item.UID)
+        elif concept == REFERENCED_SEGMENT:
+            segment = item.ReferencedSOPSequence[0]
+            entry["seg"] = str(segment.ReferencedSOPInstanceUID)
+            entry["segment"] = int(segment.ReferencedSegmentNumber)
+        elif item.ValueType == "NUM":
+            measured = item.MeasuredValueSequence[0]
+            derived = [
+                str(below.ConceptCodeSequence[0].CodeValue)
+                for below in item.get("ContentSequence") or ()
+                if _concept(below) == DERIVATION
+            ]
+            unit = str(measured.MeasurementUnitsCodeSequence[0].CodeValue)
+            for name, (code, derivation, wanted) in QUANTITIES.items():
+                expected = [] if derivation is None else [derivation.value]
+                if (concept, derived, unit) == (code.value, expected, wanted.value):
+                    numbers[name] = float(measured.NumericValue)
+    return {**entry, "numbers": numbers}
+
+
+def _concept(item: Any) -> str:
+    """Return the code value of what a content item is about, "" if it says nothing."""
+    names = item.get("ConceptNameCodeSequence")
+    return str(names[0].CodeValue) if names else ""
 
 
 def _check(file: Path, measured: Sequence[Measured], segmentation: Written) -> None:
