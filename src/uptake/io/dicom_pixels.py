@@ -108,15 +108,18 @@ def _stored(content: bytes, images: Sequence[Image], rows: int, columns: int, pa
     try:
         order = NATIVE.get(syntax)
         plain = None if order is None else _plain(content, images[0], rows * columns, order)
-        frames = _decoded(content, syntax) if plain is None else plain
+        frames = _decoded(content, images[0].pixels_at) if plain is None else plain
         frames = frames.reshape(-1, rows, columns)
         return [frames[image.frame] for image in images]
     except FileFormatError as error:
         raise FileFormatError(f"{path}: {error}") from error
     except Exception as error:  # decoders raise many kinds
+        from pydicom.uid import UID
+
+        name = UID(syntax).name or "not stated"
         raise FileFormatError(
-            f"{path}: the pixels cannot be decoded; the file is truncated or damaged, or its compression is unknown "
-            f"({syntax}). Export the series again, uncompressed (Explicit VR Little Endian)."
+            f"{path}: the pixels cannot be decoded; the file is truncated or damaged, or its compression ({name}) is "
+            "not known here. Export the series again, uncompressed (Explicit VR Little Endian)."
         ) from error
 
 
@@ -143,12 +146,13 @@ def _plain(content: bytes, image: Image, size: int, order: str) -> npt.NDArray[A
     return (native << (bits - used)) >> (bits - used)
 
 
-def _decoded(content: bytes, syntax: str) -> npt.NDArray[Any]:
+def _decoded(content: bytes, at: int) -> npt.NDArray[Any]:
     """Return the values of compressed or real-number pixels: through pydicom where it can, else SimpleITK's GDCM."""
     from pydicom import dcmread
 
     header = dcmread(io.BytesIO(content), force=True)
     if "PixelData" in header and header.file_meta.TransferSyntaxUID.is_encapsulated:
+        _require_whole(content, at)
         from pydicom.pixels.decoders.base import get_decoder
 
         try:
@@ -158,6 +162,20 @@ def _decoded(content: bytes, syntax: str) -> npt.NDArray[Any]:
         if not able:
             return _through_gdcm(header)
     return np.asarray(header.pixel_array)
+
+
+def _require_whole(content: bytes, at: int) -> None:
+    """Check that the fragments of compressed pixels are all there: decoders make an image of half a stream too.
+
+    References
+    ----------
+    DICOM PS3.5 A.4: items (FFFE,E000) with their lengths, then a sequence delimiter (FFFE,E0DD).
+    """
+    at += 12
+    while content[at : at + 4] == b"\xfe\xff\x00\xe0":
+        at += 8 + int.from_bytes(content[at + 4 : at + 8], "little")
+    if content[at : at + 4] != b"\xfe\xff\xdd\xe0":
+        raise FileFormatError("the DICOM file is truncated: it ends within its pixels. Export or copy the file again.")
 
 
 def _through_gdcm(header: Any) -> npt.NDArray[Any]:
