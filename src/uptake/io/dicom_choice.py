@@ -254,17 +254,13 @@ def _ct_rules(pet: Series | None) -> list[_Rule]:
 
 
 def is_dynamic(series: Series) -> str:
-    """Return the attribute by which a PET shows several time frames, in words, or ""."""
+    """Return the attribute by which a PET shows several time frames, in words, or "".
+
+    Number of Time Slices (0054,0101) is no witness: scanners number the beds of a whole body with it.
+    """
     for word in ("DYNAMIC", "GATED"):
         if word in series.series_type:
             return f"Series Type (0054,1000) is {word}"
-    for keyword, words in (
-        ("NumberOfTimeSlices", "Number of Time Slices (0054,0101)"),
-        ("NumberOfTimeSlots", "Number of Time Slots (0054,0071)"),
-    ):
-        value = str(series.header.get(keyword, "") or "")
-        if value.isdigit() and int(value) > 1:
-            return f"{words} is {value}"
     moments = {str(image.header.get("TemporalPositionIndex", "")) for image in series.images}
     return f"Temporal Position Index (0020,9128) has {len(moments)} values" if len(moments) > 1 else ""
 
