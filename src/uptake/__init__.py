@@ -18,9 +18,11 @@ _WHERE = {
     "SegmentSettings": "uptake.workflows.segment",
     "Volume": "uptake.geometry.volume",
     "evaluate": "uptake.workflows.evaluate",
+    "export": "uptake.workflows.export",
     "load_bundle": "uptake.workflows.bundles",
     "quantify": "uptake.workflows.quantify",
     "read": "uptake.io.read",
+    "read_regions": "uptake.workflows.regions",
     "segment": "uptake.workflows.segment",
     "train": "uptake.workflows.train",
 }

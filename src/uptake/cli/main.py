@@ -21,6 +21,8 @@ VERBS = {
     "convert": "Turn DICOM PET/CT into SUV and HU as NIfTI, with a side-car of all that was used.",
     "segment": "Find lesions in PET or PET/CT: masks, table, pictures, report.",
     "quantify": "Measure a lesion mask you already have: the same table, pictures, report.",
+    "regions": "List the regions of a DICOM SEG or RTSTRUCT, or write them as masks on the PET's grid.",
+    "export": "Bring any mask back onto its DICOM study: SEG, RTSTRUCT, measurement report.",
     "evaluate": "Compare masks with references: overlap, surfaces, lesions, SUV, with intervals.",
     "compare": "Is B better than A? Paired differences, tests, equivalence, ranks.",
     "train": "Train a method on your own labelled scans; writes a bundle.",

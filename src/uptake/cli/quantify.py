@@ -21,6 +21,10 @@ def quantify(
     min_volume_ml: float = 0.0,
     mtv: str = "mask",
     assume_suv: bool = False,
+    roi: Annotated[tuple[str, ...], Parameter(name=["--roi"], consume_multiple=True)] = (),
+    made_by: str | None = None,
+    dicom: bool = True,
+    keep_identifiers: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Measure a lesion mask you already have: tables, pictures and report in OUT/<case>/.
 
@@ -29,7 +33,7 @@ def quantify(
     pet
         PET in SUV: a file, a study folder or a DICOM folder.
     mask
-        Mask on the PET's grid; every voxel that is not 0 is lesion.
+        Mask on the PET's grid; every voxel that is not 0 is lesion. Or a DICOM SEG or RTSTRUCT of the PET's study.
     out
         Folder for the results.
     ct
@@ -42,11 +46,20 @@ def quantify(
         Which voxels of a lesion count as metabolic volume: mask, 41%, suv2.5, suv4.
     assume_suv
         Take the PET as SUV although its values say otherwise.
+    roi
+        Which regions of a SEG or RTSTRUCT are lesions, by name or number; uptake regions lists them.
+    made_by
+        The algorithm that made the mask, for the DICOM files; without it they say drawn by hand.
+    dicom
+        For a DICOM PET, write lesions.seg.dcm, lesions.rtstruct.dcm and measurements.sr.dcm too.
+    keep_identifiers
+        Copy name, ID, birth date, accession number and the like into these files, as an archive wants them.
     """
     from uptake.io.write import require_writable
 
     require_writable(out)
     from uptake.quantification.tables import lesion_rows
+    from uptake.workflows.dicom_results import KINDS, DicomSettings
     from uptake.workflows.quantify import quantify_to
 
     found, folder = quantify_to(
@@ -58,6 +71,9 @@ def quantify(
         min_volume_ml=min_volume_ml,
         mtv_method=mtv,
         assume_suv=assume_suv,
+        roi=roi or None,
+        made_by=made_by,
+        dicom=DicomSettings(KINDS if dicom else (), keep_identifiers),
     )
     rows = lesion_rows(found)
     columns = {"lesion": "lesion", "volume_ml": "volume mL", "mtv_ml": "MTV mL", "suv_max": "SUVmax"}

@@ -29,6 +29,8 @@ def segment(
     connectivity: int = 18,
     min_volume_ml: float = 0.0,
     assume_suv: bool = False,
+    dicom: bool = True,
+    keep_identifiers: Annotated[bool, Parameter(negative="")] = False,
     again: bool = False,
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"])] = False,
 ) -> None:
@@ -66,6 +68,10 @@ def segment(
         Leave smaller lesions out of the table.
     assume_suv
         Take the PET as SUV although its values say otherwise.
+    dicom
+        For DICOM studies, write lesions.seg.dcm, lesions.rtstruct.dcm and measurements.sr.dcm too.
+    keep_identifiers
+        Copy name, ID, birth date, accession number and the like into these files, as an archive wants them.
     again
         Do cases anew that are complete already.
     quiet
@@ -91,6 +97,7 @@ def segment(
         cases = [with_overrides(CaseFiles(case_name(pet)), pet=pet, ct=ct, lesions=None)]
 
     from uptake.workflows.cohort import FAILURES, segment_cases
+    from uptake.workflows.dicom_results import KINDS, DicomSettings
     from uptake.workflows.segment import SegmentSettings
 
     settings = SegmentSettings(
@@ -110,6 +117,7 @@ def segment(
             settings=settings,
             assume_suv=assume_suv,
             again=again,
+            dicom=DicomSettings(KINDS if dicom else (), keep_identifiers),
             on_window=on_window,
             on_case=None if quiet or len(cases) == 1 else _told,
         )

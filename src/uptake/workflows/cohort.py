@@ -14,6 +14,7 @@ from uptake.io.write import require_writable
 from uptake.quantification.manifest import BundleRecord
 from uptake.training.devices import resolve_device
 from uptake.workflows.bundles import Bundle, load_bundle
+from uptake.workflows.dicom_results import DicomSettings
 from uptake.workflows.failures import FAILURES, CohortResult, Failure, require_different_names, write_failures
 from uptake.workflows.outputs import is_done, recover, request_of, require_replaceable, write_segmentation
 from uptake.workflows.segment import SegmentSettings, resolved, segment
@@ -32,6 +33,7 @@ def segment_cases(
     settings: SegmentSettings | None = None,
     assume_suv: bool = False,
     again: bool = False,
+    dicom: DicomSettings | None = None,
     on_case: Callable[[str, str], None] | None = None,
     on_window: Callable[[int, int], None] | None = None,
 ) -> CohortResult:
@@ -48,6 +50,8 @@ def segment_cases(
         As for `segment`.
     again : bool
         Do complete cases anew.
+    dicom : DicomSettings, optional
+        Which DICOM objects are written for cases that came as DICOM; all by default, without identifiers.
     on_case : callable, optional
         Told (case id, "start" | "written" | "kept" | "failed").
     on_window : callable, optional
@@ -75,12 +79,12 @@ def segment_cases(
             recover(out / files.id)
             require_replaceable(out / files.id)
             case = read_case(files, assume_suv=assume_suv, labels=False)
-            if not again and is_done(out / files.id, request_of(case, record, asdict(settings))):
+            if not again and is_done(out / files.id, request_of(case, record, asdict(settings), dicom)):
                 kept.append(files.id)
                 tell(files.id, "kept")
                 continue
             found = segment(case, model=bundle, device=device, settings=settings, on_window=on_window)
-            write_segmentation(found, out / files.id)
+            write_segmentation(found, out / files.id, dicom=dicom)
         except Exception as error:
             if len(cases) == 1:
                 raise

@@ -24,6 +24,7 @@ from uptake.core.units import AIR_HU
 from uptake.geometry.grid import Grid
 from uptake.geometry.volume import Volume
 from uptake.harmonise.resample import to_grid
+from uptake.io.dicom_result import Maker
 from uptake.io.write import (
     atomic_path,
     require_writable,
@@ -38,6 +39,7 @@ from uptake.quantification.manifest import BundleRecord, OutputFile, run_manifes
 from uptake.quantification.pictures import fusion_picture, mip_picture
 from uptake.quantification.report import ModelFacts, Picture, ReportContent, report_html
 from uptake.quantification.tables import LESION_COLUMNS, lesion_rows, table_as_json
+from uptake.workflows.dicom_results import DicomSettings, reference_of, write_lesion_objects
 from uptake.zoo.cards import Card
 
 if TYPE_CHECKING:
@@ -51,11 +53,14 @@ CUTS = 3
 """Lesions shown as fused slices, hottest first."""
 
 
-def write_segmentation(found: Segmentation, folder: Path) -> Path:
+def write_segmentation(found: Segmentation, folder: Path, *, dicom: DicomSettings | None = None) -> Path:
     """Write lesions.nii.gz, lesions.csv, lesions.json, mip.png, report.html and run.json, and return the folder.
 
-    Everything is written beside the final place and appears there in one rename; an older result is replaced whole.
+    Where the PET came as DICOM, lesions.seg.dcm, lesions.rtstruct.dcm and measurements.sr.dcm are written too, as
+    `dicom` says. Everything is written beside the final place and appears there in one rename; an older result is
+    replaced whole.
     """
+    dicom = dicom or DicomSettings()
     model = model_facts(found.card, found.checksum)
     settings = {
         **asdict(found.settings),
@@ -74,9 +79,11 @@ def write_segmentation(found: Segmentation, folder: Path) -> Path:
         model=model,
         bundle=bundle,
         settings=settings,
-        request=request_of(found.case, bundle, asdict(found.settings)),
+        request=request_of(found.case, bundle, asdict(found.settings), dicom),
         warnings=found.warnings,
         timings_s=found.timings_s,
+        dicom=dicom,
+        maker=Maker("AUTOMATIC", found.card.name, found.card.version, found.checksum),
     )
 
 
@@ -93,14 +100,19 @@ def write_results(
     warnings: tuple[str, ...],
     timings_s: Mapping[str, float],
     suv_window: tuple[float, float] = (0.0, 7.0),
+    dicom: DicomSettings | None = None,
+    maker: Maker | None = None,
 ) -> Path:
-    """Write the files of one case; see `write_segmentation`.
+    """Write the files of one case; see `write_segmentation`. `maker` is who made the mask; nobody known by default.
 
     All but run.json are the same bytes for the same input: dates and times stand there alone.
     """
     began = datetime.now(UTC).astimezone() - timedelta(seconds=sum(timings_s.values()))
     started = began.isoformat(timespec="seconds")
     versions = package_versions()
+    dicom = dicom or DicomSettings()
+    reference, notes = reference_of(case, dicom)
+    warnings = (*warnings, *notes)
     mip = mip_picture(case.pet, table.numbered, suv_window=suv_window)
     content = ReportContent(
         case_id=case.id,
@@ -131,6 +143,10 @@ def write_results(
         with atomic_path(place / "mip.png") as temporary:
             temporary.write_bytes(mip)
         write_text(report_html(content), place / "report.html")
+        if reference is not None:
+            write_lesion_objects(
+                table, lesions, reference, place, case_id=case.id, maker=maker or Maker(), settings=dicom
+            )
         outputs = [OutputFile(f.name, sha256_of(f), f.stat().st_size) for f in sorted(place.iterdir())]
         manifest = run_manifest(
             case.id,
@@ -148,13 +164,16 @@ def write_results(
     return folder
 
 
-def request_of(case: Case, bundle: BundleRecord | None, settings: Mapping[str, object]) -> dict[str, object]:
-    """Return what a result depends on; two runs with equal requests give equal masks."""
+def request_of(
+    case: Case, bundle: BundleRecord | None, settings: Mapping[str, object], dicom: DicomSettings | None = None
+) -> dict[str, object]:
+    """Return what a result depends on; two runs with equal requests give equal files."""
     return {
         "inputs": sorted([source.role, source.sha256] for source in case.sources),
         "bundle": None if bundle is None else dict(sorted(bundle.checksums.items())),
         "settings": dict(settings),
         "version": __version__,
+        **(dicom or DicomSettings()).request(case),
     }
 
 

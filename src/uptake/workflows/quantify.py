@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from uptake.io.foreign import as_volume
 from uptake.io.read import read
 from uptake.physics.plausibility import require_suv
 from uptake.quantification.lesions import LesionTable, measure_lesions
+from uptake.workflows.dicom_results import DicomSettings, maker_of
 from uptake.workflows.outputs import recover, request_of, require_replaceable, write_results
+from uptake.workflows.regions import read_with_mask
 
 
 def quantify(
@@ -24,6 +27,7 @@ def quantify(
     min_volume_ml: float = 0.0,
     mtv_method: str = "mask",
     assume_suv: bool = False,
+    roi: str | Sequence[str] | None = None,
 ) -> LesionTable:
     """Return the lesion table of a PET and a mask; files, `Volume`s, nibabel or SimpleITK images.
 
@@ -32,7 +36,7 @@ def quantify(
     pet : path, Case, or image
         SUV, g/mL.
     mask : path or image
-        On the PET's grid; every voxel that is not 0 is lesion.
+        On the PET's grid; every voxel that is not 0 is lesion. Or a DICOM SEG or RTSTRUCT of the PET's study.
     connectivity, min_volume_ml, mtv_method
         See `quantification.lesions.measure_lesions`.
     assume_suv : bool
@@ -47,7 +51,7 @@ def quantify(
     --------
     >>> quantify("pet.nii.gz", "lesion.nii.gz").totals.tlg_g
     """
-    volume, labels = _volumes(pet, mask, assume_suv=assume_suv)
+    volume, labels = _volumes(pet, mask, assume_suv=assume_suv, roi=roi)
     return measure_lesions(
         volume, labels, connectivity=connectivity, min_volume_ml=min_volume_ml, mtv_method=mtv_method
     )
@@ -63,13 +67,17 @@ def quantify_to(
     min_volume_ml: float = 0.0,
     mtv_method: str = "mask",
     assume_suv: bool = False,
+    roi: Sequence[str] | None = None,
+    made_by: str | None = None,
+    dicom: DicomSettings | None = None,
 ) -> tuple[LesionTable, Path]:
     """Measure the mask, write lesions.nii.gz, tables, pictures, report and run.json, and return table and folder.
 
-    The folder is ``out/<case>``.
+    The folder is ``out/<case>``. Where the PET came as DICOM, the mask is written as DICOM too; `made_by` names the
+    algorithm that made it, and without it the mask is called drawn by hand.
     """
     began = time.perf_counter()
-    case = read(pet, ct=ct, lesions=mask, assume_suv=assume_suv, labels=("lesions",))
+    case = read_with_mask(pet, mask, ct=ct, assume_suv=assume_suv, rois=roi)
     assert case.lesions is not None
     recover(out / case.id)
     require_replaceable(out / case.id)
@@ -85,20 +93,25 @@ def quantify_to(
         model=None,
         bundle=None,
         settings=settings,
-        request=request_of(case, None, settings),
+        request=request_of(case, None, settings, dicom),
         warnings=case.warnings,
         timings_s={"read and quantify": time.perf_counter() - began},
+        dicom=dicom,
+        maker=maker_of(made_by),
     )
     return table, folder
 
 
-def _volumes(pet: Any, mask: Any, *, assume_suv: bool) -> tuple[Volume, Volume]:
+def _volumes(pet: Any, mask: Any, *, assume_suv: bool, roi: str | Sequence[str] | None = None) -> tuple[Volume, Volume]:
     if isinstance(mask, str | Path):
         if not isinstance(pet, str | Path):
             raise UsageError("give PET and mask both as files, or both as images.")
-        case = read(pet, lesions=mask, assume_suv=assume_suv, labels=("lesions",))
+        rois = (roi,) if isinstance(roi, str) else roi
+        case = read_with_mask(Path(pet), Path(mask), assume_suv=assume_suv, rois=rois)
         assert case.lesions is not None
         return case.pet, case.lesions
+    if roi is not None:
+        raise UsageError("roi chooses among the regions of a DICOM file; the mask is an image.")
     labels = as_volume(mask, name="the mask")
     if isinstance(pet, Case):
         return pet.pet, labels
