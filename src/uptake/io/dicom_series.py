@@ -269,8 +269,12 @@ def _look_at(path: Path, files: Files, shared: SharedHeaders) -> tuple[list[Imag
             if not (marked or sop_class) or media_class == MEDIA_DIRECTORY:
                 return [], ""
             image = Image(path, header, pixels_at, syntax)
-            if _cut_short(header) or (sop_class in PET_CLASSES | CT_CLASSES and not _at_pixels(stream, image)):
-                return [image], "the DICOM file is truncated: it ends before its pixels. Export or copy the file again"
+            if (
+                not sop_class
+                or _cut_short(header)
+                or (sop_class in PET_CLASSES | CT_CLASSES and not _at_pixels(stream, image))
+            ):
+                return [image], "the DICOM file is truncated: it ends before its pixels. Export or copy it again"
             if sop_class not in MULTI_FRAME:
                 return [image], ""
             flat = flat_headers(header, str(path))
