@@ -71,10 +71,13 @@ def test_every_command_parses(page: str, line: str) -> None:
         app.parse_args(words, exit_on_error=False, print_error=False)
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [*VERBS, "models get"])
 def test_cli_tables_hold_every_option_with_its_default(verb: str) -> None:
     actual: dict[tuple[str, ...], str] = {}
-    for argument in app[verb].assemble_argument_collection():
+    command = app
+    for word in verb.split():
+        command = command[word]
+    for argument in command.assemble_argument_collection():
         hidden = {*argument.negatives} | {name for name in argument.names if name.startswith("--empty-")}
         default = argument.field_info.default
         shown = {None: "–", True: "on", False: "off", inspect.Parameter.empty: "required"}

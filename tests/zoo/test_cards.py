@@ -80,13 +80,13 @@ def test_only_folders_with_a_card_are_shipped_bundles(shipped):
 def test_an_unknown_name_is_refused_with_the_closest_one(shipped):
     with pytest.raises(ModelError, match=r"no model 'fdg-lesions'\. Did you mean 'fdg-lesion'\?.*phantom-lesion-small"):
         find_bundle("fdg-lesions")
-    with pytest.raises(ModelError, match=r"no model 'xyz'\. Shipped models: fdg-lesion, phantom-lesion-small"):
+    with pytest.raises(ModelError, match=r"no model 'xyz'\. Models here: fdg-lesion, phantom-lesion-small"):
         find_bundle("xyz")
 
 
 def test_without_shipped_models_the_error_says_none(shipped, monkeypatch, tmp_path):
     monkeypatch.setattr(cards, "SHIPPED", tmp_path / "nothing")
-    with pytest.raises(ModelError, match="Shipped models: none"):
+    with pytest.raises(ModelError, match="Models here: none"):
         find_bundle("xyz")
 
 

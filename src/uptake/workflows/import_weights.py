@@ -73,6 +73,8 @@ def import_weights(
     checkpoint: str = "final",
     stem: str | None = None,
     licence: str = "not stated",
+    cite: str = "",
+    doi: str = "",
     stored_as: str = "float32",
 ) -> Imported:
     """Turn an nnU-Net v2 model folder, or a multi-dataset pretraining checkpoint, into a bundle.
@@ -99,8 +101,8 @@ def import_weights(
     stem : str, optional
         Of a multi-dataset pretraining checkpoint: which dataset's first convolution. LesionTracer took "221", the
         two-channel CT and PET stem.
-    licence : str
-        Of the weights.
+    licence, cite, doi : str
+        Of the weights, for the card.
     stored_as : str
         "float32", or "float16" for half the size.
 
@@ -174,6 +176,8 @@ def import_weights(
             "cases": found.dataset.get("numTraining", "?"),
             "epochs": found.epochs,
             "trainer": found.trainer,
+            **({"cite": cite} if cite else {}),
+            **({"doi": doi} if doi else {}),
         },
         scores=[],
         limits=["Imported weights: no score of ours stands behind them; check them on cases you know."],

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from uptake.core.errors import CheckpointError, ModelError
+from uptake.zoo.places import user_models
 
 CARD_FORMAT = 1
 CARD_FILE = "card.json"
@@ -117,6 +118,11 @@ def shipped_bundles() -> tuple[Path, ...]:
     return tuple(sorted(path.parent for path in SHIPPED.glob(f"*/{CARD_FILE}")))
 
 
+def fetched_bundles() -> tuple[Path, ...]:
+    """Return the folders of the bundles in the user's model folder (`uptake models get`), by name."""
+    return tuple(sorted(path.parent for path in user_models().glob(f"[!.]*/{CARD_FILE}")))
+
+
 def find_bundle(name: str | Path) -> Path:
     """Return the folder of a bundle given by name or path.
 
@@ -128,7 +134,7 @@ def find_bundle(name: str | Path) -> Path:
     folder = Path(name)
     if (folder / CARD_FILE).is_file():
         return folder
-    known = {path.name: path for path in shipped_bundles()}
+    known = {path.name: path for path in (*fetched_bundles(), *shipped_bundles())}
     if str(name) in known:
         return known[str(name)]
     if folder.exists():
@@ -136,4 +142,4 @@ def find_bundle(name: str | Path) -> Path:
     close = difflib.get_close_matches(str(name), known, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     listed = ", ".join(known) or "none"
-    raise ModelError(f"there is no model {str(name)!r}.{hint} Shipped models: {listed}. A path to a bundle works too.")
+    raise ModelError(f"there is no model {str(name)!r}.{hint} Models here: {listed}. A path to a bundle works too.")
