@@ -142,6 +142,8 @@ def _cases(path: Path, named: frozenset[str], only_dicom: bool) -> list[CaseFile
     own = studies[0] if studies else None
     if own is not None and own.problem is None:
         return studies
+    if not path.is_dir():
+        raise InputError(own.problem if own and own.problem else f"{path}: the archive holds no DICOM file. {ACCEPTED}")
     found: list[CaseFiles] = []
     if own is None or not _candidates("pet", _images(path)):
         # Images that are no PET may lie beside the studies of a cohort.

@@ -7,6 +7,7 @@ import json
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -237,14 +238,14 @@ def _record(files: CaseFiles, study: DicomStudy, settings: ConvertSettings, warn
             "identifiers": "kept",
             "path": str(files.dicom),
             "patient": {keyword: value for keyword, value in patient.items() if value},
-            "suv": json.loads(json.dumps(suv, default=str)),
+            "suv": _plain(suv),
             "warnings": warnings,
         }
     identifiers = Identifiers.of([study.header])
     return {
         **record,
         "identifiers": "removed",
-        "suv": {**identifiers.scrubbed(json.loads(json.dumps(suv, default=str))), "formula": FORMULA},
+        "suv": {**identifiers.scrubbed(_plain(suv)), "formula": FORMULA},
         "warnings": [identifiers.message(text.replace(str(files.dicom), files.id)) for text in warnings],
     }
 
@@ -285,7 +286,12 @@ def _request(study: DicomStudy, settings: ConvertSettings) -> dict[str, Any]:
         "settings": asdict(settings),
         "version": __version__,
     }
-    return dict(json.loads(json.dumps(wanted, default=str)))
+    return dict(_plain(wanted))
+
+
+def _plain(value: Any) -> Any:
+    """Return plain JSON values; moments as ISO 8601."""
+    return json.loads(json.dumps(value, default=lambda one: one.isoformat() if isinstance(one, datetime) else str(one)))
 
 
 def _done(folder: Path, request: Mapping[str, Any]) -> dict[str, Any] | None:
