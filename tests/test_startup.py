@@ -26,7 +26,17 @@ def loaded(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--help",), ("info",), ("models",), ("segment", "--help"), ("train", "--help"), ("--version",)]
+    "arguments",
+    [
+        ("--help",),
+        ("info",),
+        ("models",),
+        ("segment", "--help"),
+        ("convert", "--help"),
+        ("inspect", "--help"),
+        ("train", "--help"),
+        ("--version",),
+    ],
 )
 def test_help_and_information_load_nothing_heavy(fresh, arguments):
     ran = fresh(PROBE, *arguments)
@@ -59,7 +69,9 @@ def test_help_says_research_use_only_names_every_verb_and_the_exit_codes(cli):
         assert code in " ".join(ran.out.replace("│", " ").split())
 
 
-@pytest.mark.parametrize("verb", ["segment", "quantify", "evaluate", "train", "simulate", "demo", "models", "info"])
+@pytest.mark.parametrize(
+    "verb", ["inspect", "convert", "segment", "quantify", "evaluate", "train", "simulate", "demo", "models", "info"]
+)
 def test_every_verb_explains_every_option(cli, verb):
     ran = cli(verb, "--help")
     assert ran.code == 0
