@@ -77,9 +77,30 @@ def polygon_mask(polygons: Sequence[FloatArray], shape: tuple[int, int], *, thro
     A centre exactly on a contour belongs to the side of the higher index, along both axes: two regions that share a
     border share no voxel and leave none out.
     """
-    width, height = shape
-    start = np.concatenate([np.asarray(ring, np.float64).reshape(-1, 2) for ring in polygons] or [np.empty((0, 2))])
-    stop = np.concatenate([np.roll(ring, -1, axis=0).reshape(-1, 2) for ring in polygons] or [np.empty((0, 2))])
+    rings = [np.asarray(ring, np.float64).reshape(-1, 2) for ring in polygons]
+    rings = [ring for ring in rings if len(ring)]
+    inside = np.zeros(shape, dtype=bool)
+    if not rings:
+        return inside
+    # Only the voxels around the contours are looked at: a region is small in its plane.
+    low = np.clip(np.floor(np.min([ring.min(axis=0) for ring in rings], axis=0)), 0, shape).astype(np.int64)
+    high = np.clip(np.ceil(np.max([ring.max(axis=0) for ring in rings], axis=0)) + 1, low, shape).astype(np.int64)
+    width, height = (int(size) for size in high - low)
+    if not width or not height:
+        return inside
+    near = inside[low[0] : high[0], low[1] : high[1]]
+    near[...] = _even_odd([ring - low for ring in rings], width, height)
+    if through_centres:
+        i, j = (_lattice_points(rings) - low).T
+        here = (i >= 0) & (i < width) & (j >= 0) & (j < height)
+        near[i[here], j[here]] = True
+    return inside
+
+
+def _even_odd(rings: Sequence[FloatArray], width: int, height: int) -> Mask:
+    """Return the voxels (i, j) of a plane whose centres have an odd number of crossings to one side."""
+    start = np.concatenate(rings)
+    stop = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings])
     # An edge is taken upwards whichever way it was drawn: the two banks of a channel then cross a row at one point.
     upwards = (start[:, 1] <= stop[:, 1])[:, None]
     low, high = np.where(upwards, start, stop), np.where(upwards, stop, start)
@@ -92,12 +113,7 @@ def polygon_mask(polygons: Sequence[FloatArray], shape: tuple[int, int], *, thro
     crossing = low[edge, 0] + share * (high[edge, 0] - low[edge, 0])
     column = np.clip(np.ceil(crossing - SNAP), 0, width).astype(np.int64)
     crossings = np.bincount(column * height + row, minlength=(width + 1) * height).reshape(width + 1, height)
-    inside = np.asarray(np.cumsum(crossings[:width], axis=0) % 2 == 1)
-    if through_centres:
-        i, j = _lattice_points(polygons).T
-        here = (i >= 0) & (i < width) & (j >= 0) & (j < height)
-        inside[i[here], j[here]] = True
-    return inside
+    return np.asarray(np.cumsum(crossings[:width], axis=0) % 2 == 1)
 
 
 def inside_polygons(points: FloatArray, polygons: Sequence[FloatArray]) -> Mask:

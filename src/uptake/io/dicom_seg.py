@@ -128,8 +128,9 @@ def numbered(labels: Volume, segments: Sequence[Segment], reference: Reference) 
         raise UsageError(f"labels are whole numbers from 0, came {labels.array.dtype}.")
     table = np.zeros(max(int(labels.array.max()), *values) + 1, np.uint16)
     table[values] = np.arange(1, len(values) + 1)
-    present = np.flatnonzero(np.bincount(labels.array.ravel()))
-    unknown = [int(value) for value in present if value and not table[value]]
+    present = np.zeros(len(table), dtype=bool)
+    present[labels.array] = True
+    unknown = [value for value in np.flatnonzero(present).tolist() if value and not table[value]]
     if unknown:
         raise UsageError(f"the labels hold values that no segment explains: {unknown[:10]}.")
     return np.asarray(table[labels.array], dtype=np.uint8 if len(values) < 256 else np.uint16)
@@ -205,9 +206,14 @@ def require_equal(file: Path, found: Regions, array: np.ndarray[Any, Any], *, co
     """
     if [region.number for region in found.regions] != list(range(1, count + 1)):
         raise OutputError(f"{file}: {len(found.regions)} regions, expected {count}")
-    sizes = np.bincount(array.ravel(), minlength=count + 1)[1:]
-    for region, size in zip(found.regions, sizes.tolist(), strict=True):
+    found_voxels = 0
+    for region in found.regions:
         same = 0 if region.box is None else np.count_nonzero((array[region.box] == region.number) & region.inside)
-        different = int(region.voxels + size - 2 * same)
-        if different:
-            raise OutputError(f"{file}: {different} voxels of region {region.number} differ")
+        size = region.voxels
+        if size != same:
+            raise OutputError(f"{file}: {size - same} voxels of region {region.number} are not in the mask")
+        found_voxels += size
+    # No region holds a voxel too many; if none is missing in sum, none is missing anywhere.
+    missing = int(np.count_nonzero(array)) - found_voxels
+    if missing:
+        raise OutputError(f"{file}: {missing} voxels of the mask are missing")

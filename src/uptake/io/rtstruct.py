@@ -170,6 +170,7 @@ def _roi(
 
 def _contours(voxels: Mask, box: Box, reference: Reference) -> list[Any]:
     """Return the items of the Contour Sequence (3006,0040) of the voxels in a box: one per slice and piece."""
+    from pydicom.charset import default_encoding
     from pydicom.dataelem import RawDataElement
     from pydicom.dataset import Dataset
     from pydicom.sequence import Sequence as Items
@@ -195,6 +196,7 @@ def _contours(voxels: Mask, box: Box, reference: Reference) -> list[Any]:
             # Written as it stands: pydicom would make an object of each of a million numbers, and text of it again.
             tag = Tag(0x3006, 0x0050)
             item[tag] = RawDataElement(tag, "DS", len(text), text, 0, True, True)
+            item.set_original_encoding(True, True, default_encoding)
             result.append(item)
     return result
 
