@@ -25,6 +25,7 @@ VERBS = {
     "export": "Bring any mask back onto its DICOM study: SEG, RTSTRUCT, measurement report.",
     "evaluate": "Compare masks with references: overlap, surfaces, lesions, SUV, with intervals.",
     "compare": "Is B better than A? Paired differences, tests, equivalence, ranks.",
+    "audit": "Do the sites of a cohort differ in their images, before and after harmonisation?",
     "train": "Train a method on your own labelled scans; writes a bundle.",
     "simulate": "Make physical digital patients with known lesions.",
     "demo": "Simulate a patient, segment it, open the report. No data needed.",

@@ -74,7 +74,7 @@ def write_evaluation(found: Evaluation, results: Results, out: Path, *, notes: I
     write_csv(infinite_in_words(long), keep("scores_long.csv"), columns=LONG_COLUMNS)
     write_csv(infinite_in_words(summary_rows(found, results)), keep("summary.csv"), columns=SUMMARY_COLUMNS)
     optional = (
-        ("subgroups.csv", list(subgroup_rows(results)), SUBGROUP_COLUMNS),
+        ("subgroups.csv", list(subgroup_rows(found, results)), SUBGROUP_COLUMNS),
         ("agreement.csv", list(agreement_rows(results)), None),
         (FAILURES, list(found.failures), FAILURE_COLUMNS),
     )

@@ -55,11 +55,11 @@ def summary_rows(found: Evaluation, results: Results) -> Iterable[dict[str, obje
                 yield _summary_row(label, one, rule)
 
 
-def subgroup_rows(results: Results) -> Iterable[dict[str, object]]:
+def subgroup_rows(found: Evaluation, results: Results) -> Iterable[dict[str, object]]:
     """Yield a row per label, subgroup and score."""
     for label, subgroups in results.subgroups.items():
         for one in subgroups:
-            yield {"column": one.column, "level": one.level, **_summary_row(label, one.summary, "")}
+            yield {"column": one.column, "level": one.level, **_summary_row(label, one.summary, found.settings.empty)}
 
 
 def agreement_rows(results: Results) -> Iterable[dict[str, object]]:
