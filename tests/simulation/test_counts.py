@@ -123,7 +123,7 @@ def test_the_detected_rate_has_the_bed_positions_in_it():
 
 def test_timing_gains():
     assert scanner_named("Vision 600").tof_width_mm == pytest.approx(32.1, abs=0.1)
-    assert scanner_named("dmi").tof_gain(300.0) == pytest.approx(0.66 * 300 / 56.2, rel=1e-3)
+    assert scanner_named("dmi").tof_gain(300.0) == pytest.approx(0.33 * 300 / 56.2, rel=1e-3)
     assert scanner_named("gemini-tf").tof_gain(50.0) == 1.0
     with pytest.raises(UsageError, match="Quadra"):
         scanner_named("ECAT 951")

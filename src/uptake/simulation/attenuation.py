@@ -18,6 +18,9 @@ LARGEST_LINE_INTEGRAL = 12.0
 
 SOFT_SLOPE_PER_CM = 9.6e-5
 
+MU_MAP_FWHM_MM = 5.0
+"""Blur of the map made from a CT before it corrects a PET: scanners bring it to about the resolution of the PET."""
+
 
 @dataclass(frozen=True)
 class BilinearScale:

@@ -207,7 +207,7 @@ def body_size(mu_per_mm: Array, spacing_mm: Vector3) -> tuple[float, float]:
     return float(areas.sum() * spacing_mm[2] / 1e6), 2.0 * float(np.sqrt(area / np.pi))
 
 
-def draw_counts(expected: Array, rng: np.random.Generator) -> npt.NDArray[np.int32]:
+def draw_counts(expected: npt.NDArray[Any], rng: np.random.Generator) -> npt.NDArray[np.int32]:
     """Return Poisson counts of an expectation (angles, bins, slices)."""
     counts = np.empty(expected.shape, np.int32)
     # One direction at a time: the generator works in 64 bit.

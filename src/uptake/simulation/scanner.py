@@ -28,6 +28,13 @@ The variance of confidence-weighted back-projection falls by D * int(h²), and i
 Tomitani, IEEE Trans Nucl Sci 28(6), 1981.
 """
 
+TOF_EFFICIENCY = 0.5
+"""Share of that gain that shows as less noise after the few iterations of clinical OSEM.
+
+The rest has gone into faster convergence. With it a 550-ps scanner reaches a liver noise of about 10 % at 3.5 MBq/kg
+and 2 min per bed, as in the clinic; with the whole gain it would be 7 %. A tunable default.
+"""
+
 
 @dataclass(frozen=True)
 class Scanner:
@@ -80,7 +87,7 @@ class Scanner:
         """
         if self.tof_ps <= 0:
             return 1.0
-        return max(1.0, TOF_GAIN_PER_DIAMETER * diameter_mm / self.tof_width_mm)
+        return max(1.0, TOF_EFFICIENCY * TOF_GAIN_PER_DIAMETER * diameter_mm / self.tof_width_mm)
 
     def counts_per_kbq_s(self, slices: int, slice_mm: float) -> Array:
         """Return, per slice, coincidences per kBq and second at each bed position, without attenuation.

@@ -14,6 +14,7 @@ import numpy as np
 from uptake.core.errors import GeometryError, UnitError
 from uptake.core.types import Mask
 from uptake.geometry.grid import require_same_grid
+from uptake.geometry.orientation import axis_change
 from uptake.geometry.volume import Volume
 from uptake.simulation.labels import ORGAN_NAMES
 
@@ -78,10 +79,10 @@ class Truth:
         low, high = PLAUSIBLE_WEIGHT_KG
         if not low <= self.weight_kg <= high:
             raise UnitError(f"weight_kg must lie between {low:g} and {high:g}, came {self.weight_kg!r}.")
-        if self.activity.orientation[2] not in "SI":
+        if axis_change(self.activity.affine, "LPS").permutation != (0, 1, 2):
             raise GeometryError(
-                f"the third array axis must run along the patient, came orientation {self.activity.orientation}. "
-                "Reorient the maps to LPS first."
+                "the array axes must run left-right, front-back and along the patient, came orientation "
+                f"{self.activity.orientation}. Reorient the maps to LPS first."
             )
 
     def mask(self, *names: str) -> Mask:
