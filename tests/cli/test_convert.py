@@ -256,6 +256,11 @@ def test_wrong_usage(cli, study, tmp_path, arguments, message):
     assert message in ran.err
 
 
+def test_values_that_look_odd_are_reported(cli, tmp_path, pet_series):
+    assert cli("convert", pet_series(tmp_path / "s", slopes=[0.001] * 4), "-o", tmp_path / "o").code == 0
+    assert any("the SUV looks odd: no voxel is above" in text for text in record_of(tmp_path / "o" / "s")["warnings"])
+
+
 def test_values_and_series_go_with_one_study(cli, study, tmp_path, pet_series):
     other = pet_series(tmp_path / "other", StudyInstanceUID="1.2.4")
     assert cli("convert", study, other, "-o", tmp_path / "out", "--weight-kg", "70").code == 2

@@ -22,6 +22,7 @@ def convert(
     pet_series: str | None = None,
     ct_series: str | None = None,
     ct: bool = True,
+    labels: bool = True,
     weight_kg: float | None = None,
     height_m: float | None = None,
     sex: str | None = None,
@@ -30,7 +31,6 @@ def convert(
     injection: datetime | None = None,
     reference: datetime | None = None,
     replace_header: Annotated[bool, Parameter(negative="")] = False,
-    assume_suv: Annotated[bool, Parameter(negative="")] = False,
     keep_identifiers: Annotated[bool, Parameter(negative="")] = False,
     jobs: Annotated[int, Parameter(name=["--jobs", "-j"])] = 1,
     again: Annotated[bool, Parameter(negative="")] = False,
@@ -38,8 +38,8 @@ def convert(
 ) -> None:
     """Turn DICOM PET/CT into SUV and HU as NIfTI, with a side-car of every attribute used.
 
-    OUT/<case>/ gets pet_suv.nii.gz, ct.nii.gz (its own grid), ct_on_pet.nii.gz and convert.json. Where SUV cannot be
-    known, the study is refused. Research use only; not a medical device.
+    OUT/<case>/ gets pet_suv.nii.gz, ct.nii.gz (its own grid), ct_on_pet.nii.gz, labels/ with the regions of RTSTRUCT
+    and SEG, and convert.json. Where SUV cannot be known, the study is refused. Research use only; not a medical device.
 
     Parameters
     ----------
@@ -53,6 +53,8 @@ def convert(
         End of the Series Instance UID of the CT to use.
     ct
         Convert the CT too.
+    labels
+        Write the regions of RTSTRUCT and SEG as masks on the PET's grid.
     weight_kg
         Patient's weight, for a header that lacks it; likewise the next six.
     height_m
@@ -69,8 +71,6 @@ def convert(
         Date and time the image is decay corrected to.
     replace_header
         Let these values win over those in the header; by default they only fill gaps.
-    assume_suv
-        Write the PET although its values say that they are not SUV.
     keep_identifiers
         Write who the patient is, dates, descriptions, UIDs and paths; by default nothing of that is written.
     jobs
@@ -94,7 +94,7 @@ def convert(
     if len(cases) > 1 and (pet_series or ct_series):
         raise UsageError(f"a series can be named for one study only; there are {len(cases)}.")
     cases = [replace(files, pet_series=pet_series, ct_series=ct_series) for files in cases]
-    settings = ConvertSettings(with_ct=ct, keep_identifiers=keep_identifiers, assume_suv=assume_suv, supplied=supplied)
+    settings = ConvertSettings(with_ct=ct, with_labels=labels, keep_identifiers=keep_identifiers, supplied=supplied)
     result = convert_cases(
         cases, out, settings=settings, again=again, jobs=jobs, on_case=None if quiet else lambda c, s: say(f"{c}: {s}")
     )

@@ -7,6 +7,7 @@ is taken from the headers of the PET, read once without pixels; single slices an
 from __future__ import annotations
 
 import hashlib
+import io
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from uptake.core.errors import FileFormatError, GeometryError, MissingAttributeE
 from uptake.core.types import FloatArray, Vector3
 from uptake.geometry.volume import Volume
 from uptake.io.archive import Files
+from uptake.io.dicom_header import SharedHeaders
 from uptake.io.dicom_series import quiet_headers
 from uptake.io.identifiers import IDENTIFYING, Identifiers
 
@@ -183,8 +185,9 @@ def read_reference(files: Sequence[Path], pet: Volume, *, name: str = "the PET")
     GeometryError
         If the volume does not lie on the slices of the files.
     """
+    shared = SharedHeaders()
     with Files() as source:
-        headers = [_header(Path(path), source) for path in files]
+        headers = [_header(Path(path), source, shared) for path in files]
     entries: list[tuple[float, Slice, Any]] = []
     for header in headers:
         for frame, position, cosines in _planes(header, name):
@@ -226,14 +229,15 @@ def safe_text(text: str, longest: int = 64) -> str:
     return "".join("_" if letter in "\\^=\r\n\t" else letter for letter in text).strip()[:longest]
 
 
-def _header(path: Path, source: Files) -> Any:
+def _header(path: Path, source: Files, shared: SharedHeaders) -> Any:
     from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
 
     wanted = list(dict.fromkeys((*_PLAIN, *IDENTIFIERS, *IDENTIFYING, "PatientIdentityRemoved")))
     try:
         with source.stream(path) as stream:
-            header = dcmread(stream, stop_before_pixels=True, specific_tags=wanted, force=True)
+            quick = shared.read(stream.getvalue()) if isinstance(stream, io.BytesIO) else None
+            header = quick[0] if quick else dcmread(stream, stop_before_pixels=True, specific_tags=wanted, force=True)
         if "SOPClassUID" not in header:
             raise InvalidDicomError
     except (InvalidDicomError, OSError, EOFError, ValueError) as error:

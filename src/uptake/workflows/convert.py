@@ -19,6 +19,7 @@ from uptake.core.units import AIR_HU
 from uptake.geometry.grid import Grid
 from uptake.geometry.volume import Volume
 from uptake.harmonise.resample import to_grid
+from uptake.io.archive import Files
 from uptake.io.dicom import DicomStudy, read_dicom
 from uptake.io.dicom_choice import Verdict
 from uptake.io.dicom_series import UID_TAIL, quiet_headers, values_of
@@ -27,15 +28,16 @@ from uptake.io.find_dicom import identifiers_in
 from uptake.io.identifiers import IDENTIFYING, Identifiers
 from uptake.io.read import overlap_warnings
 from uptake.io.write import sha256_of, write_json, write_volume
-from uptake.physics.plausibility import pet_objection, require_hu, require_suv
+from uptake.physics.plausibility import pet_objection, require_hu
 from uptake.physics.suv import SuppliedValues
+from uptake.workflows.convert_labels import LABELS, write_labels
 from uptake.workflows.outputs import recover, require_replaceable, whole_folder
 
 SCHEMA = "uptake-convert/1"
 RECORD = "convert.json"
 PET, CT, CT_ON_PET = "pet_suv.nii.gz", "ct.nii.gz", "ct_on_pet.nii.gz"
 
-OWN = (RECORD, PET, CT, CT_ON_PET)
+OWN = (RECORD, PET, CT, CT_ON_PET, LABELS)
 """Files of an earlier result, which may be replaced."""
 
 NAME_HASH = 10
@@ -52,17 +54,17 @@ class ConvertSettings:
     ----------
     with_ct : bool
         Look for a CT.
+    with_labels : bool
+        Write the regions of RTSTRUCT and SEG as masks on the PET's grid.
     keep_identifiers : bool
         Write names, numbers, dates, UIDs and paths.
-    assume_suv : bool
-        Write the PET although its values say that they are not SUV.
     supplied : SuppliedValues or None
         For a header that lacks them.
     """
 
     with_ct: bool = True
+    with_labels: bool = True
     keep_identifiers: bool = False
-    assume_suv: bool = False
     supplied: SuppliedValues | None = None
 
 
@@ -89,7 +91,7 @@ class Converted:
 
 @quiet_headers()
 def convert(files: CaseFiles, out: Path, *, settings: ConvertSettings | None = None, again: bool = False) -> Converted:
-    """Write ``out/<case>/``: pet_suv.nii.gz, ct.nii.gz, ct_on_pet.nii.gz and convert.json.
+    """Write ``out/<case>/``: pet_suv.nii.gz, ct.nii.gz, ct_on_pet.nii.gz, labels and convert.json.
 
     Parameters
     ----------
@@ -130,7 +132,7 @@ def convert(files: CaseFiles, out: Path, *, settings: ConvertSettings | None = N
         study_uid=files.study_uid,
         least_slices=1,
     )
-    warnings = [*study.warnings, *_checked(study, str(files.dicom), settings)]
+    warnings = [*study.warnings, *_checked(study, str(files.dicom))]
     request = _request(study, settings)
     done = None if again else _done(folder, request)
     if done is not None:
@@ -141,12 +143,16 @@ def convert(files: CaseFiles, out: Path, *, settings: ConvertSettings | None = N
         if study.ct is not None:
             write_volume(_whole_numbers(study.ct), place / CT)
             write_volume(to_grid(study.ct, Grid.of(study.pet), order=1, fill=AIR_HU), place / CT_ON_PET)
+        labels, notes = [], []
+        if settings.with_labels:
+            labels, notes = write_labels(study, place, keep_identifiers=settings.keep_identifiers)
         outputs = [
             {"name": f.relative_to(place).as_posix(), "sha256": sha256_of(f), "size_bytes": f.stat().st_size}
             for f in sorted(place.rglob("*"))
             if f.is_file()
         ]
-        record = {**record, "outputs": outputs, "request": request}
+        notes = notes if settings.keep_identifiers else [Identifiers.of([study.header]).message(n) for n in notes]
+        record |= {"labels": labels, "warnings": [*record["warnings"], *notes], "outputs": outputs, "request": request}
         write_json(record, place / RECORD)
     return Converted(files.id, folder, False, record)
 
@@ -189,15 +195,15 @@ def series_row(verdict: Verdict, *, keep_identifiers: bool = False) -> dict[str,
     return row
 
 
-def _checked(study: DicomStudy, name: str, settings: ConvertSettings) -> list[str]:
-    """Refuse what is plainly not SUV or HU, or does not lie together; return warnings."""
+def _checked(study: DicomStudy, name: str) -> list[str]:
+    """Refuse a CT that is plainly not HU or lies elsewhere; return warnings.
+
+    A PET whose values look odd is reported and written: here the header, not a guess, says that they are SUV.
+    """
     notes: list[str] = []
-    if settings.assume_suv:
-        objection = pet_objection(study.pet.array, study.pet.voxel_volume_ml)
-        if objection is not None:
-            notes.append(f"{name}: taken as SUV as asked, although {objection}.")
-    else:
-        require_suv(study.pet.array, study.pet.voxel_volume_ml, name=name)
+    objection = pet_objection(study.pet.array, study.pet.voxel_volume_ml)
+    if objection is not None:
+        notes.append(f"{name}: the SUV looks odd: {objection}. Check dose, weight and times in the header.")
     if study.ct is not None:
         notes += require_hu(study.ct.array, study.ct.voxel_volume_ml, name=name)
         notes += overlap_warnings(study.pet, study.ct, pet_name=f"{name} (PET)", ct_name=f"{name} (CT)")
@@ -283,10 +289,18 @@ def _request(study: DicomStudy, settings: ConvertSettings) -> dict[str, Any]:
     """Return what the files depend on; the content of a plain JSON."""
     wanted = {
         "inputs": sorted([source.role, source.sha256] for source in study.sources),
+        "labels": _labels_of(study) if settings.with_labels else [],
         "settings": asdict(settings),
         "version": __version__,
     }
     return dict(_plain(wanted))
+
+
+def _labels_of(study: DicomStudy) -> list[str]:
+    """Return the hashes of the RTSTRUCT and SEG files."""
+    with Files() as files:
+        paths = [path for series in study.choice.labels for path in series.files]
+        return sorted(hashlib.sha256(files.content(path)).hexdigest() for path in paths)
 
 
 def _plain(value: Any) -> Any:
