@@ -13,7 +13,8 @@ from uptake.cli.console import progress, say, table
 SHOWN = {
     "case": "case", "label": "label", "dice": "Dice", "surface_dice_2mm": "surface Dice 2 mm", "hd95_mm": "HD95 mm",
     "reference_ml": "reference mL", "prediction_ml": "prediction mL", "fp_volume_ml": "FP mL", "fn_volume_ml": "FN mL",
-    "lesion_f1_iou0.1_many_to_one": "lesion F1",
+    "lesion_f1_iou0.1_many_to_one": "lesion F1", "psnr_db": "PSNR dB", "ssim": "SSIM", "nrmse": "NRMSE",
+    "suv_bias_percent": "SUV bias %", "cov": "CoV", "reference_cov": "reference CoV",
 }  # fmt: skip
 MOST_LINES = 50
 
@@ -25,6 +26,8 @@ def evaluate(
     *,
     out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
     pet: Path | None = None,
+    images: bool = False,
+    organs: Path | None = None,
     labels: str | None = None,
     empty: Literal["nan", "one", "zero"] = "nan",
     distance_empty: Literal["nan", "inf"] = "nan",
@@ -55,6 +58,10 @@ def evaluate(
         Folder for tables, summary.json, pictures and report.html; the same command goes on from there.
     pet
         PET, or folder of PETs: adds MTV, TLG, SUVmax, SUVmean, SUVpeak of both masks, and their agreement.
+    images
+        The two are PETs, not masks (a denoised and a full-dose one): PSNR, SSIM, NRMSE in the body.
+    organs
+        With --images: organ map, or folder of organ maps; SUV bias and noise per organ.
     labels
         Names of the labels: a JSON or CSV file, or 1=lesion,2=node; by default those of the dataset.json beside the
         masks, else everything that is not 0 is lesion.
@@ -117,6 +124,8 @@ def evaluate(
             prediction,
             reference,
             pet=pet,
+            images=images,
+            organs=organs,
             table=None if labels is None else find_labels(labels, prediction, reference),
             settings=settings,
             out=out,
@@ -167,5 +176,12 @@ def _show(results: object, found: object) -> None:
                 f"{one.high:.4f}, {one.interval}), median {one.median:.4f}, {one.n} cases; undefined in "
                 f"{one.undefined} (lesion-free reference, rule '{rule}')"
             )
+        for name in ("psnr_db", "ssim"):
+            image = summaries.get(name)
+            if image is not None and image.n > 1:
+                say(
+                    f"\n  {label}: mean {SHOWN[name]} {image.mean:.3f} ({100 * image.confidence:g} % interval "
+                    f"{image.low:.3f} to {image.high:.3f}, {image.interval}), {image.n} cases"
+                )
     for note in found.notes:
         say(f"  ! {note}")

@@ -61,6 +61,17 @@ _LISTED = (
     Metric("fn_components", "false-negative components", "", "lower", POSITIVE, 1),
     Metric("reference_components", "reference components", "", "neither", POSITIVE, 1),
     Metric("prediction_components", "predicted components", "", "neither", POSITIVE, 1),
+    Metric("psnr_db", "PSNR", "dB", "higher", decimals=2),
+    Metric("ssim", "SSIM", "", "higher", (-1.0, 1.0)),
+    Metric("nrmse", "NRMSE", "", "lower", POSITIVE),
+    Metric("rmse", "RMSE", "g/mL", "lower", POSITIVE),
+    Metric("mae", "mean absolute error", "g/mL", "lower", POSITIVE),
+    Metric("suv_mean", "SUVmean", "g/mL", "neither", decimals=2),
+    Metric("reference_suv_mean", "SUVmean of the reference", "g/mL", "neither", decimals=2),
+    Metric("suv_bias", "bias of SUVmean", "g/mL", "nearer zero"),
+    Metric("suv_bias_percent", "bias of SUVmean", "%", "nearer zero", decimals=1),
+    Metric("cov", "coefficient of variation", "", "neither", POSITIVE),
+    Metric("reference_cov", "coefficient of variation of the reference", "", "neither", POSITIVE),
     Metric("tp_voxels", "true-positive voxels", "", "neither", POSITIVE, 0),
     Metric("fp_voxels", "false-positive voxels", "", "lower", POSITIVE, 0),
     Metric("fn_voxels", "false-negative voxels", "", "lower", POSITIVE, 0),
@@ -80,9 +91,9 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in _LISTED}
 
 HEADLINE = (
     "dice", "surface_dice_2mm", "hd95_mm", "asd_mm", "fp_volume_ml", "fn_volume_ml", "lesion_f1_iou0.1_many_to_one",
-    "volume_error_ml",
+    "volume_error_ml", "psnr_db", "ssim", "nrmse", "suv_bias", "suv_bias_percent", "cov", "reference_cov",
 )  # fmt: skip
-"""Scores that reports show first, where they were computed."""
+"""Scores that reports show first, where they were computed: of masks, then of images."""
 
 _SURFACE_DICE = re.compile(r"surface_dice_(?P<tolerance>[0-9.e+-]+)mm(?P<voxels>_voxels)?")
 _LESION = re.compile(

@@ -24,6 +24,9 @@ from uptake.workflows.method_scores import Method, listed, numeric_columns, requ
 METRICS = ("dice", "fp_volume_ml", "fn_volume_ml")
 """Compared where nobody says otherwise: autoPET's three. Every further score costs all of them power (Holm)."""
 
+IMAGE_METRICS = ("psnr_db", "ssim", "nrmse", "suv_bias_percent")
+"""The same for tables of images."""
+
 SHARE_MARGIN = 0.02
 """Equivalence margin of scores from 0 to 1 where none is given; those in mm or mL have none."""
 
@@ -149,9 +152,12 @@ def compare_methods(
     require_comparable(methods, keys)
     chosen_labels = _chosen(labels, list(dict.fromkeys(label for _, label in keys)), "label")
     available = [m for m in numeric_columns(methods[0]) if all(m in numeric_columns(x) for x in methods)]
-    chosen = _chosen(metrics, available, "score") if metrics else [m for m in METRICS if m in available]
+    chosen = (
+        _chosen(metrics, available, "score") if metrics else [m for m in (*METRICS, *IMAGE_METRICS) if m in available]
+    )
     if not chosen:
-        raise InputError(f"the methods share none of the scores {', '.join(METRICS)}; name one: {listed(available)}.")
+        names = ", ".join((*METRICS, *IMAGE_METRICS))
+        raise InputError(f"the methods share none of the scores {names}; name one: {listed(available)}.")
     groups = Groups()
     if subgroups is not None:
         first = methods[0].rows
@@ -167,6 +173,8 @@ def compare_methods(
         for name in chosen:
             values = np.stack([_values(method, own, name) for method in methods], axis=1)
             values[~np.isfinite(values)] = math.nan
+            if name in IMAGE_METRICS and np.isnan(values).all():
+                continue  # of the body alone, or of organs alone
             for n, method in enumerate(methods):
                 rows = [{name: v, "patient": p} for v, p in zip(values[:, n], patients, strict=True)]
                 summaries[label, name, method.name] = summarise(

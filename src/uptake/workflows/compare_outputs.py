@@ -130,6 +130,8 @@ def tables_of(found: Comparisons) -> list[Table]:
     summaries = []
     for label in found.labels:
         for metric in found.metrics:
+            if (label, metric) not in found.scores:
+                continue
             cells = []
             for method in found.methods:
                 one, decimals = found.summaries[label, metric, method], metric_of(metric).decimals

@@ -16,7 +16,7 @@ from uptake.evaluation.labels import GROUPS
 from uptake.io.foreign import as_volume
 from uptake.io.write import require_writable
 from uptake.workflows.label_table import Label, LabelTable, find_labels
-from uptake.workflows.pairing import Pairing, find_pairs
+from uptake.workflows.pairing import Pairing, find_pairs, pair_images
 from uptake.workflows.processes import require_jobs, run_in_processes
 from uptake.workflows.scoring import EvaluateSettings, Job, Outcome, score, score_volumes
 
@@ -138,6 +138,8 @@ def evaluate_cohort(
     reference: Path,
     *,
     pet: Path | None = None,
+    images: bool = False,
+    organs: Path | None = None,
     table: LabelTable | None = None,
     settings: EvaluateSettings | None = None,
     out: Path | None = None,
@@ -153,6 +155,10 @@ def evaluate_cohort(
     ----------
     prediction, reference, pet : Path
         See `pairing.find_pairs`.
+    images : bool
+        The two are PETs, not masks: see `image_scoring`.
+    organs : Path or None
+        With `images`: organ map, or folder of organ maps.
     table : LabelTable or None
         None: found beside the masks.
     settings : EvaluateSettings or None
@@ -177,8 +183,16 @@ def evaluate_cohort(
     settings = settings or EvaluateSettings()
     settings.check()
     require_jobs(jobs)
-    pairing = find_pairs(prediction, reference, pet=pet)
-    table = table or find_labels(None, prediction, reference)
+    if images and pet is not None:
+        raise UsageError("images are PETs already; a PET (--pet) goes with masks only.")
+    if organs is not None and not images:
+        raise UsageError("an organ map (--organs) goes with images only; masks name their labels with --labels.")
+    if images:
+        pairing = pair_images(prediction, reference, organs=organs)
+        table = table or LabelTable(source="organs by number")
+    else:
+        pairing = find_pairs(prediction, reference, pet=pet)
+        table = table or find_labels(None, prediction, reference)
     _require_partners(pairing, prediction, reference, strict=strict, complete=complete)
     kept = None
     if out is not None:

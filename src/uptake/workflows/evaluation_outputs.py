@@ -41,11 +41,15 @@ from uptake.workflows.evaluation_tables import (
     summary_rows,
     tables_of,
 )
+from uptake.workflows.scoring import source_of
 
 FAILURES = "failures.csv"
 FAILURE_COLUMNS = ("case", "error", "message", "exit_code")
 PICTURES = "pictures"
 
+
+LEADING = ("dice", "psnr_db", "ssim")
+"""Scores that the first sentence names."""
 
 FEW_PATIENTS = 20
 """Below this the intervals cover less than they say (tests/evaluation/test_coverage.py)."""
@@ -88,7 +92,7 @@ def write_evaluation(found: Evaluation, results: Results, out: Path, *, notes: I
     write_text("\n".join(latex(t, label=f"tab:scores{n + 1}") for n, t in enumerate(tables)), keep("table.tex"))
     _write_pictures(figures, out / PICTURES)
     page = Page(
-        kind="Evaluation of masks",
+        kind="Evaluation of masks" if any("empty" in row for row in results.rows) else "Evaluation of images",
         title=out.resolve().name,
         lead=lead(found, results),
         warnings=tuple(warnings),
@@ -104,17 +108,21 @@ def lead(found: Evaluation, results: Results) -> str:
     cases = len({row["case"] for row in results.rows})
     parts = []
     for label, summaries in results.summaries.items():
-        one = summaries.get("dice")
-        if one is not None and one.n:
-            interval = interval_text(one.low, one.high)
-            parts.append(f"{label} mean Dice {number(one.mean)} ({percent(one.confidence)} interval {interval})")
-    shown = "; ".join(parts[:4]) + (f"; and {len(parts) - 4} more labels" if len(parts) > 4 else "")
+        for name in LEADING:
+            one = summaries.get(name)
+            if one is not None and one.n:
+                metric = metric_of(name)
+                interval = f"{percent(one.confidence)} interval {interval_text(one.low, one.high, metric.decimals)}"
+                parts.append(f"{label} mean {metric.title} {number(one.mean, metric.decimals)} ({interval})")
+    shown = "; ".join(parts[:4]) + (f"; and {len(parts) - 4} more" if len(parts) > 4 else "")
     begin = f"{cases} scan{'s' if cases != 1 else ''} of {patients_text(results)}"
-    return f"{begin}: {shown}." if shown else f"{begin}; no Dice is defined."
+    return f"{begin}: {shown}." if shown else f"{begin}; no score is defined."
 
 
 def _summary_json(found: Evaluation, results: Results, warnings: Sequence[str]) -> dict[str, object]:
-    files = {pair.case: (str(pair.prediction), str(pair.reference)) for pair in found.pairing.pairs}
+    files = {
+        pair.case: (str(source_of(pair.prediction)), str(source_of(pair.reference))) for pair in found.pairing.pairs
+    }
     counts: dict[str, dict[str, tuple[int, int, int, int]]] = {}
     for row in found.rows:
         if "tp_voxels" in row:
@@ -255,13 +263,19 @@ def _warnings(found: Evaluation, results: Results, notes: Iterable[str]) -> list
 
 def _facts(found: Evaluation, results: Results) -> dict[str, object]:
     settings = found.settings
+    interval = (
+        f"{results.statistics.interval} bootstrap over patients, {results.statistics.draws} draws, "
+        f"seed {results.statistics.seed}"
+    )
+    if not any("empty" in row for row in results.rows):
+        body = "largest piece of the reference above SUV 0.1; SSIM with Gaussian windows, range of the reference"
+        return {"organs": found.table.source, "body": body, "interval of means": interval, "uptake": __version__}
     return {
         "labels": found.table.source,
         "rule for empty references": settings.empty,
         "distances to an empty mask": settings.empty_distance,
         "lesions": f"components of {settings.connectivity}-connectivity; found from IoU {settings.min_iou:g}",
-        "interval of means": f"{results.statistics.interval} bootstrap over patients, "
-        f"{results.statistics.draws} draws, seed {results.statistics.seed}",
+        "interval of means": interval,
         "masks on other grids": "resampled to the nearest" if settings.resample else "refused",
         "uptake": __version__,
     }

@@ -27,7 +27,10 @@ VOLUME_BOUNDS_ML = (10.0, 100.0)
 MOST_LEVELS = 12
 """A column of numbers with more different values than this is divided into thirds."""
 
-SUBGROUP_METRICS = ("dice", "hd95_mm", "fp_volume_ml", "fn_volume_ml", "lesion_f1_iou0.1_many_to_one")
+SUBGROUP_METRICS = (
+    "dice", "hd95_mm", "fp_volume_ml", "fn_volume_ml", "lesion_f1_iou0.1_many_to_one", "psnr_db", "ssim", "nrmse",
+    "suv_bias_percent",
+)  # fmt: skip
 RATIO_QUANTITIES = ("mtv_ml", "tlg_g")
 """Compared as ratios too: they spread over decades."""
 

@@ -16,7 +16,10 @@ from uptake.workflows.evaluation_results import NO_SCORES, Results
 LABELS_IN_A_LONG_TABLE = 2
 """Up to so many labels the headline table has a line per score; beyond, a line per label."""
 
-WIDE_METRICS = ("dice", "surface_dice_2mm", "hd95_mm", "fp_volume_ml", "fn_volume_ml")
+WIDE_METRICS = (
+    "dice", "surface_dice_2mm", "hd95_mm", "fp_volume_ml", "fn_volume_ml", "psnr_db", "ssim", "nrmse", "suv_mean",
+    "suv_bias", "suv_bias_percent", "cov", "reference_cov",
+)  # fmt: skip
 
 WORST = 5
 """Cases that the report names as lowest."""
@@ -42,7 +45,7 @@ def long_rows(rows: Sequence[Mapping[str, Any]]) -> Iterable[dict[str, object]]:
             if name in NO_SCORES or not isinstance(value, int | float):
                 continue
             key = {"case": row["case"], "patient": row["patient"], "label": row["label"]}
-            yield {**key, "metric": name, "unit": metric_of(name).unit, "value": value, "empty": row["empty"]}
+            yield {**key, "metric": name, "unit": metric_of(name).unit, "value": value, "empty": row.get("empty", "")}
 
 
 def summary_rows(found: Evaluation, results: Results) -> Iterable[dict[str, object]]:
@@ -89,8 +92,10 @@ def tables_of(found: Evaluation, results: Results) -> list[Table]:
     how = (
         f"{len({row['case'] for row in results.rows})} scans of {patients_text(results)}; mean with "
         f"{percent(results.statistics.confidence)} interval ({results.statistics.interval} bootstrap over patients, "
-        f"{results.statistics.draws:,} draws); rule for empty references: {found.settings.empty}."
+        f"{results.statistics.draws:,} draws)"
     )
+    masks = any("empty" in row for row in results.rows)
+    how += f"; rule for empty references: {found.settings.empty}." if masks else "."
     if len(labels) <= LABELS_IN_A_LONG_TABLE:
         lines = [
             (label, metric_of(name).title, *summary_cells(results.summaries[label][name], metric_of(name)))
@@ -132,6 +137,7 @@ def _cell(summaries: Mapping[str, Summary], name: str) -> str:
 
 def _scans(summaries: Mapping[str, Summary]) -> str:
     one = summaries.get("dice") or next(iter(summaries.values()))
+    # Where masks are compared, a lesion-free scan has no Dice; an organ that a scan lacks has no numbers.
     return str(one.n) + (f" + {one.undefined} undefined" if one.undefined else "")
 
 

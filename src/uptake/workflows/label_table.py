@@ -36,6 +36,12 @@ class LabelTable:
     ignore: int | None = None
     source: str = "everything that is not 0 is lesion"
 
+    def numbers(self) -> dict[int, str] | None:
+        """Return the names of single labels; None where there is no table."""
+        if self.names is None:
+            return None
+        return {label: name for label, name in self.names.items() if isinstance(label, int)}
+
 
 def find_labels(given: str | None, prediction: Path, reference: Path) -> LabelTable:
     """Return the names of the labels: as given, else from the `dataset.json` beside the masks, else "lesion" for all.

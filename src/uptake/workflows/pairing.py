@@ -11,6 +11,7 @@ from uptake.core.errors import InputError, UsageError
 from uptake.io.find import CaseFiles, case_name, find_cases
 from uptake.io.image import image_stem, image_suffix
 from uptake.sampling.splits import subject_of
+from uptake.workflows.image_scoring import ImagePair, find_image_pairs
 
 HELD_OUT = ("validation", "held_out")
 """Folder of a fold with the masks of its held-out cases: of nnU-Net, of `uptake train`."""
@@ -46,7 +47,7 @@ class Pairing:
 
     Attributes
     ----------
-    pairs : tuple of Pair
+    pairs : tuple of Pair or ImagePair
         Sorted by case.
     missing, extra : tuple of str
         Cases of the references without prediction, and the other way round.
@@ -56,7 +57,7 @@ class Pairing:
         What was decided on the way, for the report.
     """
 
-    pairs: tuple[Pair, ...]
+    pairs: tuple[Pair | ImagePair, ...]
     missing: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
     without_pet: tuple[str, ...] = ()
@@ -141,6 +142,12 @@ def find_pairs(prediction: Path, reference: Path, *, pet: Path | None = None) ->
         without_pet=tuple(case for case in both if pet is not None and case not in pets),
         notes=tuple(notes),
     )
+
+
+def pair_images(prediction: Path, reference: Path, *, organs: Path | None = None) -> Pairing:
+    """Return the pairs of two PETs or of two folders of PETs; see `image_scoring.find_image_pairs`."""
+    pairs, missing, extra = find_image_pairs(prediction, reference, organs=organs)
+    return Pairing(pairs, missing, extra)
 
 
 def holds_masks(path: Path) -> bool:

@@ -19,11 +19,13 @@ from uptake.evaluation.nnunet import label_key
 from uptake.geometry.grid import Grid, overlap_fraction, require_same_frame, require_same_grid, same_grid
 from uptake.geometry.volume import Volume
 from uptake.harmonise.resample import to_grid
+from uptake.io.find import CaseFiles
 from uptake.io.image import read_labels
 from uptake.io.read import read_case
 from uptake.io.write import sha256_of, sha256_of_files, write_json
 from uptake.quantification.suv_metrics import peak_kernel
 from uptake.quantification.totals import SuvTotals, suv_totals
+from uptake.workflows.image_scoring import ImagePair, read_and_score
 from uptake.workflows.label_table import Label, LabelTable
 from uptake.workflows.pairing import Pair
 
@@ -102,7 +104,7 @@ class Job:
 
     Attributes
     ----------
-    pair : Pair
+    pair : Pair or ImagePair
     table : LabelTable
     settings : EvaluateSettings
     kept : Path or None
@@ -111,7 +113,7 @@ class Job:
         Score although the file holds the rows of the same request.
     """
 
-    pair: Pair
+    pair: Pair | ImagePair
     table: LabelTable
     settings: EvaluateSettings
     kept: Path | None = None
@@ -151,10 +153,11 @@ def score(job: Job) -> Outcome:
     try:
         return _score(job)
     except UptakeError as error:
-        text = f"{job.pair.prediction} against {job.pair.reference}: {error}"
+        text = f"{source_of(job.pair.prediction)} against {source_of(job.pair.reference)}: {error}"
         return Outcome(job.pair.case, (), (), "failed", type(error).__name__, text, error.exit_code)
     except Exception as error:
-        text = f"{job.pair.prediction} against {job.pair.reference}: {type(error).__name__}: {error}"
+        names = f"{source_of(job.pair.prediction)} against {source_of(job.pair.reference)}"
+        text = f"{names}: {type(error).__name__}: {error}"
         return Outcome(job.pair.case, (), (), "failed", type(error).__name__, text, 1)
 
 
@@ -235,41 +238,56 @@ def _score(job: Job) -> Outcome:
         kept = _kept_rows(job.kept, request)
         if kept is not None:
             return replace(kept, case=pair.case)
+    if isinstance(pair, ImagePair):
+        rows, notes = read_and_score(pair, labels=job.table.numbers(), assume_suv=job.settings.assume_suv), ()
+    else:
+        rows, notes = _score_masks(pair, job.table, job.settings)
+    if job.kept is not None:
+        job.kept.parent.mkdir(exist_ok=True)  # here, so that a refusal leaves nothing behind
+        written = [{name: _stored(value) for name, value in row.items()} for row in rows]
+        # JSON sorts the keys; the order of the columns is kept beside them.
+        columns = [list(row) for row in rows]
+        write_json({"request": request, "rows": written, "columns": columns, "notes": list(notes)}, job.kept)
+    return Outcome(pair.case, rows, notes)
+
+
+def _score_masks(
+    pair: Pair, table: LabelTable, settings: EvaluateSettings
+) -> tuple[tuple[dict[str, Any], ...], tuple[str, ...]]:
     prediction, reference = read_labels(pair.prediction)[0], read_labels(pair.reference)[0]
     pet = None
     if pair.pet is not None:
-        pet = read_case(pair.pet, assume_suv=job.settings.assume_suv, labels=False).pet
-    rows, notes = score_volumes(
+        pet = read_case(pair.pet, assume_suv=settings.assume_suv, labels=False).pet
+    return score_volumes(
         pair.case,
         pair.patient,
         prediction,
         reference,
-        table=job.table,
-        settings=job.settings,
+        table=table,
+        settings=settings,
         pet=pet,
         fold=pair.fold,
     )
-    if job.kept is not None:
-        job.kept.parent.mkdir(exist_ok=True)  # here, so that a refusal leaves nothing behind
-        written = [{name: _stored(value) for name, value in row.items()} for row in rows]
-        write_json({"request": request, "rows": written, "columns": list(rows[0]), "notes": list(notes)}, job.kept)
-    return Outcome(pair.case, rows, notes)
+
+
+def source_of(file: Path | CaseFiles) -> Path:
+    """Return where a mask or a PET comes from: its file, or its DICOM folder."""
+    if isinstance(file, Path):
+        return file
+    return file.pet or file.dicom or Path(file.id)
 
 
 def _request(job: Job) -> dict[str, Any]:
     """Return what the rows depend on; two jobs with equal requests give equal rows."""
-    pair, files = job.pair, job.pair.pet
-    hashes = {"prediction": sha256_of(pair.prediction), "reference": sha256_of(pair.reference)}
-    if files is not None:
-        if files.pet is not None:
-            hashes["pet"] = sha256_of(files.pet)
-        elif files.dicom is not None:
-            hashes["pet"] = sha256_of_files(path for path in files.dicom.rglob("*") if path.is_file())
+    pair = job.pair
+    files = {"prediction": pair.prediction, "reference": pair.reference}
+    other = pair.organs if isinstance(pair, ImagePair) else pair.pet
+    hashes = {role: _sha256(file) for role, file in {**files, "other": other}.items() if file is not None}
     names = job.table.names
     return {
         "case": pair.case,
         "patient": pair.patient,
-        "fold": pair.fold,
+        "fold": "" if isinstance(pair, ImagePair) else pair.fold,
         "sha256": hashes,
         "labels": None if names is None else {label_key(label): name for label, name in names.items()},
         "ignore": job.table.ignore,
@@ -278,14 +296,21 @@ def _request(job: Job) -> dict[str, Any]:
     }
 
 
+def _sha256(file: Path | CaseFiles) -> str:
+    source = source_of(file)
+    return sha256_of_files(p for p in source.rglob("*") if p.is_file()) if source.is_dir() else sha256_of(source)
+
+
 def _kept_rows(path: Path, request: Mapping[str, Any]) -> Outcome | None:
     """Return the rows that an earlier run kept for the very same request, else None."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["request"] != request:
             return None
-        # JSON sorts the keys; the order of the columns is kept beside them.
-        rows = tuple({name: _restored(row[name]) for name in content["columns"]} for row in content["rows"])
+        rows = tuple(
+            {name: _restored(row[name]) for name in columns}
+            for row, columns in zip(content["rows"], content["columns"], strict=True)
+        )
         return Outcome("", rows, tuple(content["notes"]), "kept")
     except (OSError, ValueError, KeyError, TypeError):
         return None
