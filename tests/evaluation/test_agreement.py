@@ -115,6 +115,13 @@ def test_perfect_agreement():
     assert found.ccc == pytest.approx(1.0) and found.lower == found.upper == 0.0
 
 
+def test_two_methods_that_swap_their_cases():
+    found = agreement([1.0, 2.0], [2.0, 1.0])
+    assert math.isnan(found.icc_a1.value) and found.icc_c1.value == -1.0
+    found = agreement([1.0, 3837.0, 3690.0], [5020.0, 1183.0, 1330.0])  # hardly a degree of freedom left
+    assert found.icc_a1.value < -1 and found.icc_a1.low <= found.icc_a1.high
+
+
 def test_columns():
     columns = {name: np.arange(1.0, 6.0) * (i + 1) for i, name in enumerate(QUANTITIES)}
     found = agreement_of({k: v + 1 for k, v in columns.items()}, columns)

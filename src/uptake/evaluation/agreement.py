@@ -23,6 +23,12 @@ and count; its SUVs are undefined (NaN) and are counted as such."""
 LIMITS_Z = 1.959963984540054
 """97.5 % quantile of the normal distribution: the limits hold 95 % of the differences."""
 
+ROUNDING = 1.0e-12
+"""Relative. What is this small next to what it was taken from is 0; its square, next to a square."""
+
+LARGEST_F = 1.0e12
+"""Quantiles of F beyond this, infinity too, change an interval in the twelfth digit."""
+
 Scale = Literal["absolute", "percent", "ratio"]
 """On which scale differences are taken. "absolute": measured - reference, in their unit. "percent": that in per cent of
 the mean of the two. "ratio": measured / reference through logarithms, for numbers that spread over decades, as MTV and
@@ -237,15 +243,16 @@ def intraclass_correlations(ratings: npt.NDArray[Any], *, confidence: float = 0.
     ms_c = n * float(((columns - grand) ** 2).sum()) / (k - 1)
     rest = values - rows[:, None] - columns[None] + grand
     ms_e = float((rest**2).sum()) / ((n - 1) * (k - 1))
+    ms_c, ms_e = (0.0 if square <= ROUNDING**2 * ms_r else square for square in (ms_c, ms_e))
     below = ms_r + (k - 1) * ms_e
     if below <= 0:
         return undefined, undefined
-    consistent = (ms_r - ms_e) / below
-    absolute = (ms_r - ms_e) / (below + k * (ms_c - ms_e) / n)
-    return (
-        Icc(absolute, *_absolute_interval(absolute, ms_r, ms_c, ms_e, n, k, confidence)),
-        Icc(consistent, *_consistent_interval(ms_r, ms_e, n, k, confidence)),
-    )
+    consistent = Icc((ms_r - ms_e) / below, *_consistent_interval(ms_r, ms_e, n, k, confidence))
+    total = below + k * (ms_c - ms_e) / n
+    if total <= ROUNDING * below:  # two cases that two methods swap: no variance is left to divide by
+        return undefined, consistent
+    absolute = (ms_r - ms_e) / total
+    return Icc(absolute, *_absolute_interval(ms_r, ms_c, ms_e, n, k, confidence)), consistent
 
 
 def _consistent_interval(ms_r: float, ms_e: float, n: int, k: int, confidence: float) -> tuple[float, float]:
@@ -259,23 +266,25 @@ def _consistent_interval(ms_r: float, ms_e: float, n: int, k: int, confidence: f
     return float((low - 1) / (low + k - 1)), float((high - 1) / (high + k - 1))
 
 
-def _absolute_interval(
-    icc: float, ms_r: float, ms_c: float, ms_e: float, n: int, k: int, confidence: float
-) -> tuple[float, float]:
+def _absolute_interval(ms_r: float, ms_c: float, ms_e: float, n: int, k: int, confidence: float) -> tuple[float, float]:
     if ms_e == 0 and ms_c == 0:
         return 1.0, 1.0
     from scipy import stats
 
-    a = k * icc / (n * (1 - icc))
-    b = 1 + k * icc * (n - 1) / (n * (1 - icc))
-    # Satterthwaite's degrees of freedom of a·MSC + b·MSE.
-    v = (a * ms_c + b * ms_e) ** 2 / ((a * ms_c) ** 2 / (k - 1) + (b * ms_e) ** 2 / ((n - 1) * (k - 1)))
+    # ICC / (1 - ICC), without the difference that vanishes near 1.
+    odds = (ms_r - ms_e) / (k * ms_e + k * (ms_c - ms_e) / n)
+    a, b = k * odds / n, 1 + k * odds * (n - 1) / n
+    # Satterthwaite's degrees of freedom of a·MSC + b·MSE; none where cases do not differ at all.
+    parts = a * ms_c, b * ms_e
+    if parts == (0.0, 0.0):
+        return math.nan, math.nan
+    v = (parts[0] + parts[1]) ** 2 / (parts[0] ** 2 / (k - 1) + parts[1] ** 2 / ((n - 1) * (k - 1)))
     tail = 1 - (1 - confidence) / 2
-    lower_f, upper_f = stats.f.ppf(tail, n - 1, v), stats.f.ppf(tail, v, n - 1)
+    lower_f, upper_f = (min(float(stats.f.ppf(tail, *freedom)), LARGEST_F) for freedom in ((n - 1, v), (v, n - 1)))
     spread = k * ms_c + (k * n - k - n) * ms_e
     low = n * (ms_r - lower_f * ms_e) / (lower_f * spread + n * ms_r)
     high = n * (upper_f * ms_r - ms_e) / (spread + n * upper_f * ms_r)
-    return float(low), float(high)
+    return low, high
 
 
 def _pairs(
