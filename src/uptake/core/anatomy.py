@@ -31,6 +31,12 @@ LUNG_LOBES = (
     "lung_lower_lobe_right",
 )  # fmt: skip
 
+HEART = (
+    "heart", "heart_myocardium", "heart_atrium_left", "heart_ventricle_left", "heart_atrium_right",
+    "heart_ventricle_right",
+)  # fmt: skip
+"""The whole heart: one class in version 2, its chambers in version 1 and in other tasks."""
+
 TOTAL = (
     "spleen", *_sides("kidney", order=("right", "left")), "gallbladder", "liver", "stomach", "pancreas",
     *_sides("adrenal_gland", order=("right", "left")), *LUNG_LOBES, "esophagus", "trachea", "thyroid_gland",
@@ -59,10 +65,10 @@ _LESIONTRACER = {
     "spleen": ("spleen",),
     "kidneys": ("kidney_right", "kidney_left"),
     "liver": ("liver",),
-    "urinary_bladder": ("urinary_bladder",),
+    "urinary_bladder": ("urinary_bladder", "bladder_wall"),
     "lungs": LUNG_LOBES,
     "brain": ("brain",),
-    "heart": ("heart",),
+    "heart": HEART,
     "stomach": ("stomach",),
     "prostate": ("prostate",),
 }
@@ -79,10 +85,10 @@ GROUPINGS: dict[str, dict[str, tuple[str, ...]]] = {
     "ldos": {
         "spleen": ("spleen",),
         "colon": ("colon",),
-        "urinary_bladder": ("urinary_bladder",),
+        "urinary_bladder": ("urinary_bladder", "bladder_wall"),
         "sacrum": ("sacrum", "vertebrae_S1"),
         "vertebrae": _VERTEBRAE,
-        "heart": ("heart",),
+        "heart": HEART,
         "aorta": ("aorta",),
         "clavicula": _sides("clavicula"),
         "femur": _sides("femur"),

@@ -375,10 +375,18 @@ def _started(network: nn.Module, start: Bundle | None) -> nn.Module:
     if start is None:
         return network
     state = dict(next(iter(start.states.values())))
-    if start.card.role == "initialisation":
-        # Pretrained on other labels: heads start fresh, as published.
-        fresh = unique_state(network)
-        state |= {name: tensor for name, tensor in fresh.items() if is_head(name)}
+    # Heads for other labels, or that the start has none of, begin fresh, as published for pretrained weights.
+    fresh = {name: tensor for name, tensor in unique_state(network).items() if is_head(name)}
+    kept = {name for name in fresh if name in state and state[name].shape == fresh[name].shape}
+    if len(kept) < len(fresh):
+        log.warning(
+            "%d of %d head tensors start fresh: %s has none that fit",
+            len(fresh) - len(kept),
+            len(fresh),
+            start.card.name,
+        )
+    state = {name: tensor for name, tensor in state.items() if not is_head(name) or name in kept}
+    state |= {name: tensor for name, tensor in fresh.items() if name not in kept}
     wrong = mismatches(network, state)
     if wrong:
         raise CheckpointError(
