@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from uptake.core.errors import FileFormatError, InputError
-from uptake.io.dicom_labels import is_dicom_labels, lesion_names, read_dicom_labels
+from uptake.io.dicom_labels import is_dicom_labels, lesion_names, read_dicom_labels, read_lesions
 from uptake.io.dicom_reference import Identity, read_reference
 from uptake.io.dicom_result import Maker, Segment
 from uptake.io.dicom_seg import write_seg
@@ -56,3 +56,15 @@ def test_other_files_are_refused(objects, tmp_path):
         assert not is_dicom_labels(path)
         with pytest.raises(FileFormatError):
             read_dicom_labels(path, volume)
+
+
+def test_a_study_is_read_with_the_lesions_of_a_dicom_file(objects, tmp_path):
+    import uptake
+
+    volume, _, labels, paths = objects
+    for path in paths:
+        case = uptake.read(tmp_path / "pet", lesions=path, assume_suv=True)
+        assert (case.lesions.array == np.isin(labels, [1, 2])).all()
+        assert [source.role for source in case.sources] == ["pet", "lesions"]
+    mask, warnings = read_lesions(paths[0], volume, names=["liver"])
+    assert (mask.array == (labels == 3)).all() and warnings == ()

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from uptake.core.errors import FileFormatError
+from uptake.core.errors import FileFormatError, GeometryError, InputError, MissingAttributeError
 from uptake.geometry.volume import Volume
-from uptake.io.dicom_reference import Reference
+from uptake.io.dicom_reference import Reference, read_reference
 from uptake.io.dicom_regions import Regions
 from uptake.io.dicom_seg_read import SEGMENTATIONS, THRESHOLD, read_seg
 from uptake.io.dicom_series import quiet_headers
@@ -57,6 +57,43 @@ def read_dicom_labels(
     raise FileFormatError(
         f"{path}: neither a DICOM SEG nor an RTSTRUCT. Give one of these, or an image file of labels."
     )
+
+
+def read_lesions(
+    path: Path, pet: Volume, files: Sequence[Path] = (), *, names: Sequence[str] | None = None
+) -> tuple[Volume, tuple[str, ...]]:
+    """Return the lesions of a DICOM SEG or RTSTRUCT as one mask (uint8) on the grid of a PET, and warnings.
+
+    Parameters
+    ----------
+    path : Path
+    pet : Volume
+    files : sequence of Path
+        The PET's DICOM files, where it came as DICOM (`Case.pet_files`).
+    names : sequence of str, optional
+        Which regions are lesions; by default the only one, or all whose name begins with "lesion".
+
+    Raises
+    ------
+    InputError
+        As `read_dicom_labels`; if nobody says which of several regions are lesions, with their names.
+    """
+    found = read_dicom_labels(path, pet, reference=slices_of(pet, files), names=names)
+    chosen = names or lesion_names(found)
+    if chosen is None:
+        raise InputError(
+            f"{path}: holds {len(found.regions)} regions and none is called lesion; name the lesions with --roi "
+            f"(roi=…). It has: {found.listing()}."
+        )
+    return found.union(pet, chosen), found.warnings
+
+
+def slices_of(pet: Volume, files: Sequence[Path]) -> Reference | None:
+    """Return the DICOM slices of a PET; None where there are none, or where they cannot be referred to."""
+    try:
+        return read_reference(files, pet) if files else None
+    except (GeometryError, MissingAttributeError):
+        return None
 
 
 def lesion_names(found: Regions) -> tuple[str, ...] | None:

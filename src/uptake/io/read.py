@@ -50,7 +50,8 @@ def read(
         Study folder (NIfTI, MetaImage, NRRD; names as in `io.find`), a PET file, or a DICOM study: a folder of any
         nesting, a zip archive, or a multi-frame file.
     pet, ct, lesions : Path or str, optional
-        Files by role; they take the place of what `path` holds. `pet` may be a DICOM folder.
+        Files by role; they take the place of what `path` holds. `pet` may be a DICOM folder, `lesions` a DICOM SEG or
+        RTSTRUCT (of several regions, those called lesion; see `uptake.read_regions`).
     case_id : str, optional
         Name of the case; the folder's or file's name by default.
     assume_suv : bool
@@ -167,7 +168,9 @@ def read_case(
     masks: dict[str, Volume | None] = {}
     for role, file in (("lesions", files.lesions), ("organs", files.organs)):
         masks[role] = (
-            None if file is None or role not in wanted else _labels(role, file, pet, pet_name, sources, warnings)
+            None
+            if file is None or role not in wanted
+            else _labels(role, file, pet, pet_name, sources, warnings, pet_files)
         )
     return Case(
         id=files.id,
@@ -195,8 +198,21 @@ def _source(role: str, file: Path) -> SourceFile:
 
 
 def _labels(
-    role: str, file: Path, pet: Volume, pet_name: str, sources: list[SourceFile], warnings: list[str]
+    role: str,
+    file: Path,
+    pet: Volume,
+    pet_name: str,
+    sources: list[SourceFile],
+    warnings: list[str],
+    pet_files: Sequence[Path],
 ) -> Volume:
+    from uptake.io.dicom_labels import is_dicom_labels, read_lesions
+
+    if role == "lesions" and is_dicom_labels(file):
+        volume, notes = read_lesions(file, pet, pet_files)
+        sources.append(SourceFile(role, str(file), sha256_of(file)))
+        warnings += notes
+        return volume
     volume, notes = read_labels(file)
     require_same_grid(
         pet,

@@ -13,7 +13,7 @@ from uptake.core.errors import GeometryError, InputError, UsageError
 from uptake.geometry.grid import corner_distance_mm, same_grid
 from uptake.geometry.orientation import reorient
 from uptake.geometry.volume import Volume
-from uptake.io.dicom_labels import is_dicom_labels, read_dicom_labels
+from uptake.io.dicom_labels import is_dicom_labels, read_dicom_labels, slices_of
 from uptake.io.dicom_reference import Identity, Reference, read_reference
 from uptake.io.dicom_regions import Regions
 from uptake.io.foreign import as_volume
@@ -29,7 +29,6 @@ from uptake.workflows.dicom_results import (
     segments_of,
     write_objects,
 )
-from uptake.workflows.regions import slices_of
 
 
 def export(
@@ -127,7 +126,7 @@ def _labels(mask: Any, case: Case) -> tuple[Volume, Mapping[int, str] | None]:
         return as_volume(mask, name="the mask"), None
     path = Path(mask)
     if is_dicom_labels(path):
-        found = read_dicom_labels(path, case.pet, reference=slices_of(case))
+        found = read_dicom_labels(path, case.pet, reference=slices_of(case.pet, case.pet_files))
         labels, names = _label_map(found, case.pet)
         lesions = all(name.lower().startswith(LESION) for name in names.values())
         return labels, None if lesions else names

@@ -11,10 +11,9 @@ import numpy as np
 
 from uptake import RESEARCH_USE_ONLY, __version__
 from uptake.cases import Case, SourceFile
-from uptake.core.errors import GeometryError, InputError, MissingAttributeError, UsageError
+from uptake.core.errors import UsageError
 from uptake.geometry.volume import Volume
-from uptake.io.dicom_labels import is_dicom_labels, lesion_names, read_dicom_labels
-from uptake.io.dicom_reference import Reference, read_reference
+from uptake.io.dicom_labels import is_dicom_labels, read_dicom_labels, read_lesions, slices_of
 from uptake.io.dicom_regions import Region, Regions
 from uptake.io.read import read
 from uptake.io.write import require_writable, sha256_of, write_json, write_volume
@@ -52,7 +51,9 @@ def read_regions(
     """
     case = study if isinstance(study, Case) else read(study, labels=False, assume_suv=True)
     names = (roi,) if isinstance(roi, str) else roi
-    return read_dicom_labels(Path(path), case.pet, reference=slices_of(case), names=names, threshold=threshold)
+    return read_dicom_labels(
+        Path(path), case.pet, reference=slices_of(case.pet, case.pet_files), names=names, threshold=threshold
+    )
 
 
 def write_regions(found: Regions, pet: Volume, out: Path) -> list[dict[str, object]]:
@@ -109,27 +110,13 @@ def read_with_mask(
             raise UsageError(f"{mask}: no DICOM SEG or RTSTRUCT; regions can be chosen of these alone.")
         return read(pet, ct=ct, lesions=mask, assume_suv=assume_suv, labels=("lesions",))
     case = read(pet, ct=ct, assume_suv=assume_suv, labels=False)
-    found = read_dicom_labels(mask, case.pet, reference=slices_of(case), names=rois)
-    names = rois or lesion_names(found)
-    if names is None:
-        raise InputError(
-            f"{mask}: holds {len(found.regions)} regions and none is called lesion; name the lesions with --roi "
-            f"(roi=…). It has: {found.listing()}."
-        )
+    lesions, warnings = read_lesions(mask, case.pet, case.pet_files, names=rois)
     return replace(
         case,
-        lesions=found.union(case.pet, names),
+        lesions=lesions,
         sources=(*case.sources, SourceFile("lesions", str(mask), sha256_of(mask))),
-        warnings=(*case.warnings, *found.warnings),
+        warnings=(*case.warnings, *warnings),
     )
-
-
-def slices_of(case: Case) -> Reference | None:
-    """Return the DICOM slices of a case's PET; None where there are none, or the PET is not on them any more."""
-    try:
-        return read_reference(case.pet_files, case.pet, name=case.id) if case.pet_files else None
-    except (GeometryError, MissingAttributeError):
-        return None
 
 
 def _file_name(region: Region, used: set[str]) -> str:
