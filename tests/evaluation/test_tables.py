@@ -4,7 +4,17 @@ import pytest
 
 from uptake.evaluation.catalogue import metric_of
 from uptake.evaluation.statistics import Summary
-from uptake.evaluation.tables import Table, interval_text, latex, markdown, number, p_text, signed, summary_cells
+from uptake.evaluation.tables import (
+    Table,
+    interval_text,
+    latex,
+    markdown,
+    number,
+    p_phrase,
+    p_text,
+    signed,
+    summary_cells,
+)
 
 TABLE = Table("Two methods & 5 % of cases.", ("method", "Dice"), (("a_b", "0.81"), ("c|d", "–")))
 
@@ -34,6 +44,7 @@ def test_numbers_as_text():
     assert interval_text(0.1, 0.25, 2) == "0.10 to 0.25" and interval_text(math.nan, 1.0) == "–"
     assert interval_text(-0.1, 0.25, 2, with_sign=True) == "−0.10 to +0.25"
     assert [p_text(p) for p in (0.0004, 0.001, 0.25, math.nan)] == ["< 0.001", "0.001", "0.250", "–"]
+    assert [p_phrase(p) for p in (0.0004, 0.25)] == ["p < 0.001", "p = 0.250"]
 
 
 def test_summaries_as_cells():

@@ -93,6 +93,12 @@ def p_text(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def p_phrase(p: float) -> str:
+    """Return a p-value with its sign: "p = 0.023", "p < 0.001"."""
+    text = p_text(p)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
 def summary_cells(summary: Summary, metric: Metric) -> tuple[str, str, str, str, str]:
     """Return mean, interval, median, scans and undefined scans of a summary as cells."""
     return (

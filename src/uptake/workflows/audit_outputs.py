@@ -10,10 +10,10 @@ from pathlib import Path
 from uptake import __version__
 from uptake.evaluation.page import Figure, Page, Section, page_html
 from uptake.evaluation.site_charts import readings_chart, site_curves
-from uptake.evaluation.tables import Table, interval_text, latex, markdown, number, p_text
+from uptake.evaluation.tables import Table, interval_text, latex, markdown, number, p_phrase, p_text
 from uptake.io.write import atomic_path, require_writable, write_csv, write_json, write_text
 from uptake.workflows.audit import SITE, Audit
-from uptake.workflows.audit_cases import BEFORE, BODY, CHANNELS, edges_of, unit_of
+from uptake.workflows.audit_cases import BEFORE, BODY, CHANNELS, GAUSSIAN, edges_of, unit_of
 
 FAILURES = "failures.csv"
 PICTURES = "pictures"
@@ -92,7 +92,7 @@ def lead(found: Audit) -> str:
             result = one.result
             parts.append(
                 f"{one.step}: {number(result.balanced_accuracy, 2)} "
-                f"({interval_text(result.low, result.high, 2)}, p = {p_text(result.p)})"
+                f"({interval_text(result.low, result.high, 2)}, {p_phrase(result.p)})"
             )
     sites = f"{len(found.rows)} scans of {len(found.sites)} sites"
     if not parts:
@@ -107,7 +107,7 @@ def warnings_of(found: Audit) -> list[str]:
     for name, one in found.confounds.items():
         if one.value >= CONFOUNDED and one.p < 0.05:
             warnings.append(
-                f"site and {name} go together ({one.kind} {number(one.value, 2)}, p = {p_text(one.p)}): a difference "
+                f"site and {name} go together ({one.kind} {number(one.value, 2)}, {p_phrase(one.p)}): a difference "
                 f"between sites may be one of {name}. Match the patients, or audit within each {name}."
             )
     if not found.confounds:
@@ -155,7 +155,8 @@ def tables_of(found: Audit) -> list[Table]:
                 p_text(one.distance.p),
             )
             for one in sorted(found.distances, key=lambda one: (one.channel != "pet", one.region, one.a, one.b))
-            if (one.region == BODY) == in_body
+            # Smoothing the PET leaves the CT as it is.
+            if (one.region == BODY) == in_body and (one.channel, one.step) != ("ct", GAUSSIAN)
         )
         if rows:
             headings = (

@@ -11,7 +11,7 @@ from uptake.evaluation.catalogue import Metric, metric_of
 from uptake.evaluation.comparison_charts import paired_dots, rank_diagram
 from uptake.evaluation.intervals import mean_interval, median_interval
 from uptake.evaluation.page import Figure, Page, Section, page_html
-from uptake.evaluation.tables import Table, interval_text, latex, markdown, number, p_text, percent, signed
+from uptake.evaluation.tables import Table, interval_text, latex, markdown, number, p_phrase, p_text, percent, signed
 from uptake.io.write import atomic_path, require_writable, write_csv, write_json, write_text
 from uptake.workflows.compare import Comparisons, PairResult
 from uptake.workflows.evaluation_tables import infinite_in_words
@@ -80,7 +80,7 @@ def lead(found: Comparisons) -> str:
         f"{one.label}, {metric_of(one.metric).heading}: {one.verdict} ({one.b} − {one.a} "
         f"{signed(one.comparison.difference, metric_of(one.metric).decimals)}, "
         f"{percent(one.comparison.confidence)} interval {_interval(one, metric_of(one.metric))}, "
-        f"p = {p_text(one.p_holm)} after Holm)."
+        f"{p_phrase(one.p_holm)} after Holm)."
         for one in found.pairs[:3]
     ]
     more = f" {len(found.pairs) - 3} more comparisons below." if len(found.pairs) > 3 else ""
@@ -154,27 +154,27 @@ def tables_of(found: Comparisons) -> list[Table]:
                 one.label,
                 _title(one.metric),
                 f"{one.b} − {one.a}",
+                one.verdict,
                 signed(one.comparison.difference, metric.decimals),
                 _interval(one, metric),
                 p_text(one.p_holm),
                 p_text(one.p_sign_flip_holm),
+                "–" if equal is None else f"{p_text(equal.p)} (±{equal.margin:g})",
                 number(one.comparison.rank_biserial, 2),
                 number(one.comparison.cohens_dz, 2),
-                "–" if equal is None else f"{p_text(equal.p)} (±{equal.margin:g})",
                 str(one.comparison.patients),
-                one.verdict,
             )
         )
     headings = (
-        "label", "score", "methods", "difference", "interval", "p Wilcoxon", "p sign flip", "r", "dz",
-        "p equivalence (margin)", "patients", "verdict",
+        "label", "score", "methods", "verdict", "difference", "interval", "p Wilcoxon", "p sign flip", "p equivalence",
+        "r", "dz", "patients",
     )  # fmt: skip
     caption = (
         f"Mean differences per patient with {confidence} interval ({kind}, not corrected); two-sided p after "
         f"Holm's correction for {found.tests} tests; rank-biserial r and Cohen's dz; equivalence by two "
         f"one-sided tests ({found.equivalence_method})."
     )
-    return [means, Table(caption, headings, tuple(rows), words=3)]
+    return [means, Table(caption, headings, tuple(rows), words=4)]
 
 
 def figures_of(found: Comparisons) -> dict[str, Figure]:
