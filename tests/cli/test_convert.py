@@ -347,6 +347,24 @@ def test_a_full_disk(refused, study, monkeypatch):
     assert "cannot be written" in refused(study)
 
 
+def test_ctrl_c_leaves_nothing_half_written(cli, study, tmp_path, monkeypatch):
+    from uptake.workflows import convert
+
+    real = convert.write_volume
+
+    def stop(volume, path):
+        real(volume, path)
+        if path.name == "ct.nii.gz":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(convert, "write_volume", stop)
+    ran = cli("convert", study, "-o", tmp_path / "out")
+    assert ran.code == 130
+    assert list((tmp_path / "out").iterdir()) == []
+    monkeypatch.undo()
+    assert cli("convert", study, "-o", tmp_path / "out").code == 0
+
+
 def test_the_public_whole_body_series(cli, shared_data, tmp_path):
     place = shared_data / "dicom" / "ge_raw" / "STS_001"
     assert cli("convert", place, "-o", tmp_path).code == 0

@@ -333,3 +333,16 @@ def test_no_lesion_is_a_result_and_not_a_failure(cli, study, tmp_path, make_bund
     assert not read_labels(folder / "lesions.nii.gz")[0].array.any()
     assert table(folder / "lesions.csv") == []
     assert "no lesion" in (folder / "report.html").read_text(encoding="utf-8").lower()
+
+
+def test_a_dicom_study_with_two_pets_and_the_one_that_is_named(segment, pet_series, tmp_path, plain_pictures):
+    stored = np.random.default_rng(4).integers(1000, 9000, (20, 24, 24)).astype(np.int16)
+    for series in ("11", "12"):
+        pet_series(tmp_path / "visit" / series, series=series, slices=20, stored=stored)
+    ran = segment(tmp_path / "visit", "-o", tmp_path / "out")
+    assert ran.code == 4
+    assert "PT series …1.2.3.11 (20 slices); PT series …1.2.3.12 (20 slices)" in ran.err
+    assert "--pet-series" in ran.err
+    ran = segment(tmp_path / "visit", "-o", tmp_path / "out", "--pet-series", "12")
+    assert (ran.code, ran.err) == (0, "")
+    assert (tmp_path / "out" / "visit" / "lesions.nii.gz").is_file()

@@ -21,6 +21,8 @@ def segment(
     model: Annotated[str, Parameter(name=["--model", "-m"])] = DEFAULT_MODEL,
     pet: Path | None = None,
     ct: Path | None = None,
+    pet_series: str | None = None,
+    ct_series: str | None = None,
     device: str = "auto",
     mirror: bool = True,
     tile_step: float | None = None,
@@ -52,6 +54,10 @@ def segment(
         PET in SUV, instead of or within STUDY.
     ct
         CT in HU, instead of or within STUDY.
+    pet_series
+        End of the Series Instance UID of the PET to use, where a DICOM study holds several; see uptake inspect.
+    ct_series
+        End of the Series Instance UID of the CT to use.
     device
         auto, cpu, cuda, cuda:1, mps.
     mirror
@@ -77,6 +83,8 @@ def segment(
     quiet
         Print nothing but errors.
     """
+    from dataclasses import replace
+
     from uptake.io.find import CaseFiles, case_name, find_cases, with_overrides
     from uptake.io.write import require_writable
 
@@ -95,6 +103,10 @@ def segment(
     else:
         assert pet is not None
         cases = [with_overrides(CaseFiles(case_name(pet)), pet=pet, ct=ct, lesions=None)]
+    if pet_series or ct_series:
+        if len(cases) > 1:
+            raise UsageError(f"a series can be named for one study only; there are {len(cases)}.")
+        cases = [replace(cases[0], pet_series=pet_series, ct_series=ct_series)]
 
     from uptake.workflows.cohort import FAILURES, segment_cases
     from uptake.workflows.dicom_results import KINDS, DicomSettings

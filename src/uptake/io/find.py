@@ -188,16 +188,26 @@ def _study(place: Path, case_id: str, named: frozenset[str] = frozenset(), only_
     Roles in `named` are filled by the caller and not looked for.
     """
     images = [] if only_dicom else _images(place)
-    if images:
-        return [_from_names(place, case_id, images, named)]
+    beside = _from_names(place, case_id, images, named) if images else CaseFiles(case_id)
+    if images and (beside.problem is None or _candidates("pet", images)):
+        return [beside]
     from uptake.io.find_dicom import NAME_TAIL, studies_in
 
     try:
         uids = studies_in(place) or []
     except FileFormatError as error:  # an archive that cannot be opened
         return [CaseFiles(case_id, problem=str(error))]
+    if images and len(uids) != 1:
+        return [beside]
+    # Masks, or a CT, may lie beside the DICOM files that hold the PET.
     return [
-        CaseFiles(case_id if uid is None else f"{case_id}_{uid[-NAME_TAIL:]}", dicom=place, study_uid=uid)
+        replace(
+            beside,
+            id=case_id if uid is None else f"{case_id}_{uid[-NAME_TAIL:]}",
+            dicom=place,
+            study_uid=uid,
+            problem=None,
+        )
         for uid in uids
     ]
 
@@ -215,11 +225,12 @@ def _from_names(folder: Path, case_id: str, images: list[Path], named: frozenset
                 case_id, problem=f"{folder}: {len(candidates)} files could be the {role}: {names}; {remedy}."
             )
         roles[role] = candidates[0] if candidates else None
-    if "pet" not in named and roles["pet"] is None:
-        return CaseFiles(case_id, problem=_no_pet(folder, images))
-    return CaseFiles(
+    found = CaseFiles(
         case_id, pet=roles.get("pet"), ct=roles.get("ct"), lesions=roles.get("lesions"), organs=roles.get("organs")
     )
+    if "pet" not in named and found.pet is None:
+        return replace(found, problem=_no_pet(folder, images))
+    return found
 
 
 def _candidates(role: str, images: list[Path]) -> list[Path]:
