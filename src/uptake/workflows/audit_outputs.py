@@ -12,8 +12,9 @@ from uptake.evaluation.page import Figure, Page, Section, page_html
 from uptake.evaluation.site_charts import readings_chart, site_curves
 from uptake.evaluation.tables import Table, interval_text, latex, markdown, number, p_phrase, p_text
 from uptake.io.write import atomic_path, require_writable, write_csv, write_json, write_text
-from uptake.workflows.audit import SITE, Audit
+from uptake.workflows.audit import Audit
 from uptake.workflows.audit_cases import BEFORE, BODY, CHANNELS, GAUSSIAN, edges_of, unit_of
+from uptake.workflows.audit_sites import SITE
 
 FAILURES = "failures.csv"
 PICTURES = "pictures"

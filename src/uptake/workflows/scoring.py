@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 
 from uptake import __version__
-from uptake.core.errors import GeometryError, InputError, UptakeError, UsageError
+from uptake.core.errors import UptakeError, UsageError
 from uptake.evaluation.empty import DistanceRule, EmptyRule
 from uptake.evaluation.labels import GROUPS, Rules, evaluate_volumes, metric_names
 from uptake.evaluation.nnunet import label_key
-from uptake.geometry.grid import Grid, overlap_fraction, require_same_frame, require_same_grid, same_grid
+from uptake.geometry.grid import require_same_grid
 from uptake.geometry.volume import Volume
-from uptake.harmonise.resample import to_grid
 from uptake.io.find import CaseFiles
 from uptake.io.image import read_labels
 from uptake.io.read import read_case
@@ -27,14 +26,12 @@ from uptake.quantification.suv_metrics import peak_kernel
 from uptake.quantification.totals import SuvTotals, suv_totals
 from uptake.workflows.image_scoring import ImagePair, read_and_score
 from uptake.workflows.label_table import Label, LabelTable
+from uptake.workflows.mask_grids import grid_text, on_one_grid
 from uptake.workflows.pairing import Pair
 
 SUV_QUANTITIES = tuple(SuvTotals.__dataclass_fields__)
 SUV_COLUMNS = tuple(f"{side}_{name}" for name in SUV_QUANTITIES for side in ("reference", "prediction"))
 """Columns that a PET adds: of the reference's and of the predicted mask."""
-
-LEAST_OVERLAP = 0.5
-"""Share of the reference's field of view that a prediction to be resampled has to cover without a note."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +178,7 @@ def score_volumes(
     InputError
         If a volume holds no labels, or labels that the table does not name.
     """
-    prediction, how = _on_one_grid(prediction, reference, resample=settings.resample)
+    prediction, how = on_one_grid(prediction, reference, resample=settings.resample)
     notes = [f"{case}: the prediction was resampled, {how}."] if how else []
     ignored = 0
     if table.ignore is not None:
@@ -198,7 +195,7 @@ def score_volumes(
             reference,
             pet,
             names=("the masks", "the PET"),
-            remedy=f"Bring the masks to the PET's grid. Masks: {_grid_text(reference)}. PET: {_grid_text(pet)}.",
+            remedy=f"Bring the masks to the PET's grid. Masks: {grid_text(reference)}. PET: {grid_text(pet)}.",
         )
     rows = []
     for scores, label in zip(found, _labels(table), strict=True):
@@ -323,42 +320,6 @@ def _stored(value: object) -> object:
 
 def _restored(value: object) -> object:
     return math.nan if value is None else math.inf if value == "inf" else value
-
-
-def _on_one_grid(prediction: Volume, reference: Volume, *, resample: bool) -> tuple[Volume, str]:
-    """Return the prediction on the reference's grid, and how it got there in words ("" if it was there)."""
-    names = ("the prediction", "the reference")
-    require_same_frame(prediction, reference, names=names)
-    if same_grid(prediction, reference):
-        return prediction, ""
-    grids = f"Prediction: {_grid_text(prediction)}. Reference: {_grid_text(reference)}."
-    covered = overlap_fraction(reference, prediction)
-    if covered == 0.0 and overlap_fraction(prediction, reference) == 0.0:
-        raise GeometryError(
-            "the prediction and the reference do not meet in space: masks of two patients under one name, or a header "
-            f"that has lost its origin. {grids}"
-        )
-    if not resample:
-        require_same_grid(
-            prediction,
-            reference,
-            names=names,
-            remedy=f"Segment on the reference's grid, or allow resampling (--resample, nearest neighbour). {grids}",
-        )
-    if not np.array_equal(prediction.array, np.rint(prediction.array)):
-        raise InputError("the prediction holds fractions; only whole labels can be resampled to the nearest.")
-    moved = to_grid(prediction, Grid.of(reference), order=0, fill=0.0)
-    words = f"nearest neighbour, from {_grid_text(prediction)}"
-    if covered < LEAST_OVERLAP:
-        words += f", which covers {covered:.0%} of the reference"
-    return moved.with_array(moved.array.astype(prediction.array.dtype)), words
-
-
-def _grid_text(volume: Volume) -> str:
-    shape = " x ".join(str(n) for n in volume.shape)
-    spacing = " x ".join(f"{mm:.4g}" for mm in volume.spacing_mm)
-    origin = ", ".join(f"{mm:.1f}" for mm in volume.origin_mm)
-    return f"{shape} voxels of {spacing} mm, {volume.orientation}, first voxel at ({origin}) mm RAS"
 
 
 def _labels(table: LabelTable) -> list[Label | None]:
