@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -27,6 +28,8 @@ from uptake.simulation.reference import quiet_sphere, relative_spread
 from uptake.simulation.resolution import detector_blur
 from uptake.simulation.site import Site, patient_protocol
 from uptake.simulation.truth import Truth
+
+Backend = Literal["sparse", "parallelproj"]
 
 SITE_STREAM, MOTION_STREAM, CT_STREAM, COUNT_STREAM, THIN_STREAM = range(5)
 
@@ -75,13 +78,15 @@ def scan_patient(
     motion: Motion | None = None,
     noise_free: bool = False,
     threads: int = 1,
+    backend: Backend = "sparse",
 ) -> PetCtScan:
     """Return the PET/CT that a site takes of a patient.
 
     Parameters
     ----------
     truth : Truth
-        Unenhanced; contrast medium is given here if the site uses it.
+        Contrast medium is given here (`ct.add_contrast`) if the site uses it and `parameters["contrast"]` does not say
+        that the patient already has some.
     site : Site or None
         None is a Siemens mCT with usual settings and no errors.
     seed : int
@@ -95,6 +100,8 @@ def scan_patient(
         Also reconstruct the expected counts.
     threads : int
         Slabs of slices projected at a time; the result does not depend on it.
+    backend : {"sparse", "parallelproj"}
+        What projects; see `parallelproj_backend`.
 
     Raises
     ------
@@ -108,7 +115,8 @@ def scan_patient(
     stream = [np.random.default_rng([seed, n]) for n in range(4)]
     protocol = protocol or patient_protocol(site, truth.weight_kg, stream[SITE_STREAM])
     motion = draw_motion(stream[MOTION_STREAM], site.breath_hold) if motion is None else motion
-    truth = add_contrast(truth, site.ct.phase)
+    if truth.parameters.get("contrast", "none") == "none":
+        truth = add_contrast(truth, site.ct.phase)
     grid, spacing = truth.activity, truth.activity.spacing_mm
     breathing = BreathingField(truth, ap_share=motion.ap_share)
     frame = ct_frame(truth, motion, breathing)
@@ -120,7 +128,7 @@ def scan_patient(
     hu_ct = add_couch(frame.hu.array, body, spacing, site.ct.couch, back_is_last=back_is_last)
     box = body_box(body | (hu > -900.0), spacing)
     geometry = ScanGeometry.of_image(hu[box].shape, spacing, subsets=site.recon.subsets)
-    projector = Projector(geometry, subsets=site.recon.subsets, threads=threads)
+    projector = _projector(backend)(geometry, subsets=site.recon.subsets, threads=threads)
     ct = np.full(grid.shape, -1000.0, np.float32)
     ct[box] = ct_image(np.ascontiguousarray(hu_ct[box]), projector, spacing, site.ct, stream[CT_STREAM])
     arriving = detector_blur(
@@ -165,6 +173,16 @@ def scan_patient(
         "seed": int(seed),
     }
     return PetCtScan(pets, ideal, activity, grid.with_array(ct), frame, counts, cov, parameters)
+
+
+def _projector(backend: Backend) -> type[Projector]:
+    if backend == "sparse":
+        return Projector
+    if backend == "parallelproj":
+        from uptake.simulation.parallelproj_backend import ParallelprojProjector
+
+        return ParallelprojProjector
+    raise UsageError(f"the backend is 'sparse' or 'parallelproj', came {backend!r}.")
 
 
 def _believed(

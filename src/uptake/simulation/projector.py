@@ -93,10 +93,14 @@ class Projector:
     """
 
     def __init__(self, geometry: ScanGeometry, *, subsets: int = 1, threads: int = 1) -> None:
-        if not 1 <= subsets <= geometry.n_angles:
-            raise UsageError(f"subsets must lie between 1 and the {geometry.n_angles} angles, came {subsets!r}.")
+        self._check_subsets(geometry, subsets)
         self.geometry, self.subsets, self.threads = geometry, subsets, threads
         self._matrices = _matrices(geometry, subsets)
+
+    @staticmethod
+    def _check_subsets(geometry: ScanGeometry, subsets: int) -> None:
+        if not 1 <= subsets <= geometry.n_angles:
+            raise UsageError(f"subsets must lie between 1 and the {geometry.n_angles} angles, came {subsets!r}.")
 
     def angles_of(self, subset: int) -> npt.NDArray[np.intp]:
         """Return the indices of the directions in a subset."""
