@@ -46,7 +46,7 @@ def table(path):
 
 def test_sites_that_differ_are_told_apart_and_a_step_that_harmonises_ends_it(cli, cohort, tmp_path):
     ran = cli("audit", cohort / "studies", "--sites", cohort / "sites.csv", "--harmonise", "gaussian,zscore", "-o",
-              tmp_path / "out", "--labels", "5=liver", "--permutations", "40", "-j", "1")  # fmt: skip
+              tmp_path / "out", "--labels", "5=liver", "--permutations", "20", "-j", "1")  # fmt: skip
     assert (ran.code, ran.err) == (0, "")
     out = tmp_path / "out"
     assert {f.name for f in out.iterdir()} == {
@@ -76,7 +76,7 @@ def test_sites_that_differ_are_told_apart_and_a_step_that_harmonises_ends_it(cli
     assert {f.name for f in (out / "pictures").iterdir()} == {"readings.png", "values_ct.png", "values_pet.png"}
 
     again = cli("audit", cohort / "studies", "--sites", cohort / "sites.csv", "--harmonise", "gaussian,zscore", "-o",
-                out, "--labels", "5=liver", "--permutations", "40", "-j", "1")  # fmt: skip
+                out, "--labels", "5=liver", "--permutations", "20", "-j", "1")  # fmt: skip
     assert again.out == ran.out, "kept scans give the same audit"
 
 
