@@ -71,7 +71,14 @@ def test_every_command_parses(page: str, line: str) -> None:
         app.parse_args(words, exit_on_error=False, print_error=False)
 
 
-@pytest.mark.parametrize("verb", [*VERBS, "models get"])
+COMMANDS = {
+    "models": ("models", "models get"),
+    "simulate": tuple(f"simulate {c}" for c in ("patient", "cohort", "lowdose")),
+}
+"""Verbs with commands of their own, each with its table."""
+
+
+@pytest.mark.parametrize("verb", [command for verb in VERBS for command in COMMANDS.get(verb, (verb,))])
 def test_cli_tables_hold_every_option_with_its_default(verb: str) -> None:
     actual: dict[tuple[str, ...], str] = {}
     command = app

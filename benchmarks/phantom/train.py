@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--only-simulate", action="store_true")
     args = parser.parse_args()
     simulate(args.work / "train", patients=80, seed=0)
-    tests = simulate(args.work / "test", patients=20, seed=10_000)
+    tests = [made.folder for made in simulate(args.work / "test", patients=20, seed=10_000)]
     if args.only_simulate:
         return
     first, second = args.steps

@@ -212,6 +212,14 @@ def test_several_pets_of_one_study_are_several_series(pet, tmp_path):
     assert full.SOPInstanceUID != low.SOPInstanceUID
 
 
+def test_a_study_with_a_derived_pet_is_read_by_its_original(pet, tmp_path):
+    write_pet_series(pet, tmp_path / "PT", FACTS, DIALECTS["uih"])
+    write_pet_series(
+        pet.with_array(pet.array * 2), tmp_path / "half", FACTS, DIALECTS["uih"], series="half", number=3, derived=True
+    )
+    np.testing.assert_allclose(read(tmp_path).pet.array, pet.array, atol=3e-4)
+
+
 def test_decimal_strings_hold_sixteen_characters():
     for value in (1 / 3, -1.2345678901234567e-7, 123456789.123456789, 0.1, 6586.2, -1e-300):
         text = decimal_string(value)

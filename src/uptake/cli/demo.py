@@ -42,10 +42,12 @@ def demo(
     from uptake.workflows.cohort import segment_cases
     from uptake.workflows.evaluate import evaluate
     from uptake.workflows.simulate import simulate
+    from uptake.workflows.simulated import SimulationSettings
 
     chosen = DEMO_SEED if seed is None else seed
     say("1. A digital FDG PET/CT patient (simulated: no such person exists)")
-    (study,) = simulate(out / "study", seed=chosen, spacing_mm=spacing_mm, n_lesions=DEMO_LESIONS)
+    settings = SimulationSettings(spacing_mm=(spacing_mm,) * 3, n_lesions=DEMO_LESIONS)
+    study = simulate(out / "study", seed=chosen, settings=settings)[0].folder
     say(f"   {study}")
     from uptake.io.find import find_cases
 

@@ -27,7 +27,7 @@ VERBS = {
     "compare": "Is B better than A? Paired differences, tests, equivalence, ranks.",
     "audit": "Do the sites of a cohort differ in their images, before and after harmonisation?",
     "train": "Train a method on your own labelled scans; writes a bundle.",
-    "simulate": "Make physical digital patients with known lesions.",
+    "simulate": "Make digital patients, cohorts of them, or low-dose twins of real scans.",
     "demo": "Simulate a patient, segment it, open the report. No data needed.",
     "import-weights": "Turn an nnU-Net v2 model folder, LesionTracer's too, into a bundle.",
     "export-weights": "Write a bundle as a model folder for nnU-Net's own predictor.",

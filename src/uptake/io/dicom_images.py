@@ -48,7 +48,14 @@ PERPENDICULAR = 1e-4
 
 
 def write_pet_series(
-    pet: Volume, folder: Path, facts: Examination, dialect: Dialect, *, series: str = "PET", number: int = 2
+    pet: Volume,
+    folder: Path,
+    facts: Examination,
+    dialect: Dialect,
+    *,
+    series: str = "PET",
+    number: int = 2,
+    derived: bool = False,
 ) -> tuple[Path, ...]:
     """Write a PET as a series of slices, and return the files in the order of the third array axis.
 
@@ -64,6 +71,8 @@ def write_pet_series(
         Tells apart several PETs of a study; part of the UIDs and of Series Description.
     number : int
         Series Number (0020,0011).
+    derived : bool
+        Image Type (0008,0008) DERIVED: made of another series of the study, from which readers can then tell it.
 
     Raises
     ------
@@ -95,6 +104,7 @@ def write_pet_series(
         ds = _series(pet, facts, dialect, PET_CLASS, series)
         ds.SeriesNumber, ds.SeriesDescription = number, f"{series} {dialect.reconstruction} - {NOTICE}"
         _pet_series_module(ds, pet, facts, dialect)
+        ds.Modality, ds.ImageType = "PT", ["DERIVED" if derived else "ORIGINAL", "PRIMARY"]
         _private(ds, facts, dialect)
         for k in range(pet.shape[2]):
             slope = decimal_string(peaks[k] / LARGEST_STORED if dialect.slope_per_slice and peaks[k] > 0 else whole)
@@ -168,7 +178,6 @@ def _stored_per_suv(facts: Examination, dialect: Dialect, bed_start: datetime) -
 
 def _pet_series_module(ds: Any, pet: Volume, facts: Examination, dialect: Dialect) -> None:
     shown = facts.start + timedelta(seconds=dialect.series_delay_s)
-    ds.Modality, ds.ImageType = "PT", ["ORIGINAL", "PRIMARY"]
     ds.SeriesDate, ds.SeriesTime = shown.strftime("%Y%m%d"), time_string(shown)
     ds.Units, ds.CountsSource, ds.SeriesType = dialect.units, "EMISSION", ["WHOLE BODY", "IMAGE"]
     if dialect.units == "GML":
