@@ -90,6 +90,17 @@ def test_a_pet_whose_suv_cannot_be_known_is_no_error(cli, tmp_path, pet_series, 
     assert "✗ s: PT series" in ran.out
 
 
+def test_stored_suv_needs_no_times(cli, tmp_path, pet_series):
+    tracer = {"RadiopharmaceuticalStartTime": None, "RadionuclideTotalDose": None}
+    folder = pet_series(tmp_path / "s", Units="GML", SUVType="BW", slopes=[1e-3] * 4, tracer=tracer)
+    ran = cli("inspect", folder)
+    assert (ran.code, ran.err) == (0, "")
+    assert "SUV: factor 1 by rule GML/BW" in ran.out
+    ran = cli("convert", folder, "-o", tmp_path / "out")
+    assert (ran.code, ran.err) == (0, "")
+    assert "SUV factor 1 by rule GML/BW" in ran.out
+
+
 def test_geometry_that_cannot_be_used_is_shown(cli, tmp_path, pet_series):
     positions = [(10, 20, 30.0), (10, 20, 35.0), (10, 20, 45.0), (10, 20, 50.0)]
     ran = cli("inspect", pet_series(tmp_path / "s", positions=positions))

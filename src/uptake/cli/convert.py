@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from uptake.cli.console import complain, say
 from uptake.core.errors import CohortError, UsageError
+from uptake.core.units import SECONDS_PER_MINUTE
 
 if TYPE_CHECKING:
     from uptake.io.find import CaseFiles
@@ -147,7 +148,9 @@ def _show(out: Path, case: str, found_as: str, *, kept: bool) -> None:
         if row["role"] in ("pet", "ct"):
             say(f"  {row['role'].upper()}: series {row['series']}, {row['images']} images: {row['why']}")
     suv = record["suv"]
-    say(f"  SUV factor {suv['factor']:.7g} by rule {suv['rule']}, uptake time {suv['uptake_time_s'] / 60:.1f} min")
+    seconds = suv["uptake_time_s"]
+    after = "" if seconds is None else f", uptake time {seconds / SECONDS_PER_MINUTE:.1f} min"
+    say(f"  SUV factor {suv['factor']:.7g} by rule {suv['rule']}{after}")
     for warning in record["warnings"]:
         say(f"  ! {warning}")
     for output in record["outputs"]:

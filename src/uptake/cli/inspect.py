@@ -114,10 +114,9 @@ def _tell(console: Any, found: Inspection) -> None:
         console.print("  " + "; ".join(f"{word} {value}" for word, value in found.patient.items()), markup=False)
     suv = found.suv
     if suv is not None and suv["known"]:
-        console.print(
-            f"  SUV: factor {suv['factor']:.7g} by rule {suv['rule']}, uptake time {suv['uptake_time_min']:.1f} min",
-            markup=False,
-        )
+        minutes = suv["uptake_time_min"]
+        after = "" if minutes is None else f", uptake time {minutes:.1f} min"
+        console.print(f"  SUV: factor {suv['factor']:.7g} by rule {suv['rule']}{after}", markup=False)
     elif suv is not None:
         console.print("  SUV: cannot be known", style="bold red", markup=False)
     for problem in found.problems:

@@ -265,15 +265,12 @@ def _look_at(path: Path, files: Files, shared: SharedHeaders) -> tuple[list[Imag
             return [], ""
         try:
             header, pixels_at, syntax, media_class = _header(stream, marked, shared)
+            cut_short = _cut_short(header)  # asked first: an element that was decoded no longer knows its length
             sop_class = str(header.get("SOPClassUID", "") or "")
             if not (marked or sop_class) or media_class == MEDIA_DIRECTORY:
                 return [], ""
             image = Image(path, header, pixels_at, syntax)
-            if (
-                not sop_class
-                or _cut_short(header)
-                or (sop_class in PET_CLASSES | CT_CLASSES and not _at_pixels(stream, image))
-            ):
+            if not sop_class or cut_short or (sop_class in PET_CLASSES | CT_CLASSES and not _at_pixels(stream, image)):
                 return [image], "the DICOM file is truncated: it ends before its pixels. Export or copy it again"
             if sop_class not in MULTI_FRAME:
                 return [image], ""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from uptake.core.errors import InputError
+from uptake.core.units import SECONDS_PER_MINUTE
 from uptake.io.archive import Files
 from uptake.io.dicom import pet_stack
 from uptake.io.dicom_choice import Choice, Verdict, choose, extent_mm
@@ -141,7 +142,7 @@ def _row(
         "known": True,
         "factor": conversion.factor,
         "rule": conversion.rule,
-        "uptake_time_min": conversion.uptake_time_s / 60.0,
+        "uptake_time_min": None if conversion.uptake_time_s is None else conversion.uptake_time_s / SECONDS_PER_MINUTE,
     }
     warnings += notes if chosen else ()
     return row, {**acquisition, **row["suv"], "warnings": list(conversion.warnings)}
