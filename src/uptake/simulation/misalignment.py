@@ -38,18 +38,22 @@ FACTORS: dict[str, float] = {
     "kidney_*": 0.65,
     "adrenal_gland_*": 0.65,
     "duodenum": 0.6,
+    "pleural_effusion": 0.8,
+    "torso_fat": 0.5,
     "heart*": 0.4,
-    "aorta": 0.1,
     "rib_*": 0.15,
     "sternum": 0.15,
-    "vertebrae_*": 0.0,
-    "spinal_cord": 0.0,
-    "autochthon_*": 0.0,
-    "scapula_*": 0.0,
-    "humerus_*": 0.0,
-    "clavicula_*": 0.0,
+    "costal_cartilages": 0.15,
+    "skeletal_muscle": 0.1,
+    "subcutaneous_fat": 0.1,
+    "breast": 0.1,
     "skin": 0.1,
-}
+    "aorta": 0.1,
+    **dict.fromkeys(
+        ("vertebrae_*", "intervertebral_discs", "spinal_cord", "autochthon_*", "scapula_*", "clavicula_*", "humerus_*",
+         "ulna_*", "radius_*", "hand_*", "hip_*", "sacrum", "femur_*", "iliopsoas_*", "gluteus_*"), 0.0
+    ),
+}  # fmt: skip
 """Motion along the body relative to the diaphragm, by organ; other tissue `OTHER_FACTOR`, air none."""
 
 OTHER_FACTOR = 0.4

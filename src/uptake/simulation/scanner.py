@@ -126,7 +126,7 @@ SCANNERS: dict[str, Scanner] = {
 }
 """Models by name.
 
-Axial field, resolution at 1 cm, timing and sensitivity are published NEMA NU 2 values, listed in docs/explanation;
+Axial field, resolution at 1 cm, timing and sensitivity are published NEMA NU 2 values;
 timing of the Vision, sensitivity of Vision, D690 and Gemini, edge resolution, scatter and randoms fractions, overlap
 and voxel of some are typical values that were not looked up one by one.
 """
