@@ -212,6 +212,16 @@ def test_a_damaged_file_among_the_slices_is_named(tmp_path, pet_series, length):
     assert "cop" in str(caught.value)  # copy it again
 
 
+def test_a_file_cut_within_its_series_uid_counts_among_those_around_it(tmp_path, pet_series):
+    folder = pet_series(tmp_path / "PT", series="123456")
+    path = sorted(folder.iterdir())[0]
+    content = path.read_bytes()
+    path.write_bytes(content[: content.rindex(b"1.2.3.123456") + 9])
+    with pytest.raises(FileFormatError, match="truncated") as caught:
+        read_dicom(tmp_path)
+    assert str(path) in str(caught.value)
+
+
 def test_a_damaged_file_of_something_else_is_reported(tmp_path, pet_series, ct_series):
     pet_series(tmp_path / "PT")
     other = ct_series(tmp_path / "MR", series="5", Modality="MR", SOPClassUID="1.2.840.10008.5.1.4.1.1.4")

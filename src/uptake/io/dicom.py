@@ -159,11 +159,13 @@ def require_whole(found: Scan, *chosen: Series | None) -> tuple[str, ...]:
     FileFormatError
         Naming the first such file.
     """
-    series_of = {path: entry for entry in found.series for path in entry.files}
+    damaged = {path for path, _ in found.damaged}
+    # A UID that only damaged files have may have been cut itself.
+    series_of = {path: entry for entry in found.series if set(entry.files) - damaged for path in entry.files}
     folders = {path.parent for entry in chosen if entry for path in entry.files}
     others = []
     for path, problem in found.damaged:
-        unknown = path not in series_of or not series_of[path].uid
+        unknown = path not in series_of
         if series_of.get(path) in chosen or (unknown and (path.parent in folders or None in chosen)):
             raise FileFormatError(f"{path}: {problem}.")
         others.append(path.name)
