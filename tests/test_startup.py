@@ -38,6 +38,7 @@ def loaded(text: str) -> set[str]:
         ("convert", "--help"),
         ("inspect", "--help"),
         ("train", "--help"),
+        ("simulate", "--help"),
         ("--version",),
     ],
 )
