@@ -45,6 +45,7 @@ def test_patient_writes_study_folders_with_the_truth(patients):
         "ct.nii.gz",
         "lesion.nii.gz",
         "organs.nii.gz",
+        "organ_labels.json",
         "dose_0.1",
         "truth.json",
     }

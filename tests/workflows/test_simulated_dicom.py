@@ -85,6 +85,10 @@ def test_convert_and_export_go_the_whole_way(cli, studies, tmp_path):
     ran = cli("inspect", study)
     assert ran.code == 0
     assert "an original and not derived image" in ran.out
+    ran = cli("export", study / "truth" / "lesion.nii.gz", "-s", study, "-o", tmp_path / "out", "--no-sr")
+    assert ran.code == 0, ran.err
+    ran = cli("regions", tmp_path / "out" / "lesions.seg.dcm", "-s", study)
+    assert "lesion 2" in ran.out
 
 
 def test_masks_lie_beside_and_fit(studies):

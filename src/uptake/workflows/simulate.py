@@ -18,6 +18,7 @@ from uptake.workflows.simulated import Simulated, SimulationSettings, case_name,
 from uptake.workflows.simulated_dicom import DicomStyle, write_dicom_study
 
 TRUTH = "truth.json"
+ORGAN_LABELS = "organ_labels.json"
 NOTICE = "Simulated; no such person exists."
 
 MOST_THREADS = 4
@@ -66,10 +67,10 @@ def simulate(
 ) -> list[Made]:
     """Write `patients` study folders and return what became of each; patient n has seed ``seed + n``.
 
-    Each holds pet.nii.gz (SUV), ct.nii.gz (HU), lesion.nii.gz, organs.nii.gz, ``dose_<fraction>/pet.nii.gz`` for every
-    further dose, and truth.json (every lesion's true volume and uptake, all that was drawn). As DICOM, PT/, CT/ and
-    PT_dose_<fraction>/ hold the series, and truth/ the masks. A folder that is complete already, made by the same
-    call, is kept.
+    Each holds pet.nii.gz (SUV), ct.nii.gz (HU), lesion.nii.gz, organs.nii.gz with organ_labels.json,
+    ``dose_<fraction>/pet.nii.gz`` for every further dose, and truth.json (every lesion's true volume and uptake, all
+    that was drawn). As DICOM, PT/, CT/ and PT_dose_<fraction>/ hold the series, and truth/ the masks. A folder that is
+    complete already, made by the same call, is kept.
 
     Parameters
     ----------
@@ -165,11 +166,12 @@ def _write_images(patient: Simulated, place: Path) -> None:
 def _write_labels(truth: Truth, place: Path) -> None:
     write_volume(truth.lesions.with_array((truth.lesions.array > 0).astype(np.uint8)), place / "lesion.nii.gz")
     write_volume(truth.organs, place / "organs.nii.gz")
+    write_json({str(number): name for number, name in truth.organ_names.items()}, place / ORGAN_LABELS)
 
 
 def _entries(job: _Job) -> tuple[str, ...]:
     """Return the names that a patient's folder may hold, of this call or of an earlier one."""
-    names = {"pet.nii.gz", "ct.nii.gz", "lesion.nii.gz", "organs.nii.gz", TRUTH, "PT", "CT", "truth"}
+    names = {"pet.nii.gz", "ct.nii.gz", "lesion.nii.gz", "organs.nii.gz", ORGAN_LABELS, TRUTH, "PT", "CT", "truth"}
     if job.folder.is_dir():
         names |= {e.name for e in job.folder.iterdir() if e.is_dir() and e.name.startswith(("dose_", "PT_dose_"))}
     return tuple(sorted(names))

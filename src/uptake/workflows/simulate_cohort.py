@@ -24,14 +24,12 @@ from uptake.simulation.labels import ORGAN_IDS
 from uptake.simulation.truth import Truth
 from uptake.workflows.failures import CohortResult, Failure, write_failures
 from uptake.workflows.processes import run_in_processes, usable_cpus
-from uptake.workflows.simulate import MOST_THREADS, NOTICE, truth_of, write_truth
+from uptake.workflows.simulate import MOST_THREADS, NOTICE, ORGAN_LABELS, truth_of, write_truth
 from uptake.workflows.simulated import Simulated, SimulationSettings, case_name, flat, simulated
 
 log = logging.getLogger(__name__)
 
-SETTINGS, TABLE, SPLITS, DATASET, ORGAN_LABELS = (
-    "cohort.json", "cohort.csv", "splits_final.json", "dataset.json", "organ_labels.json",
-)  # fmt: skip
+SETTINGS, TABLE, SPLITS, DATASET = "cohort.json", "cohort.csv", "splits_final.json", "dataset.json"
 RECORDS = "cases"
 
 FIRST_COLUMNS = (
