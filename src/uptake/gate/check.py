@@ -7,11 +7,12 @@ from uptake.gate.coverage import coverage_finding, truncation_finding
 from uptake.gate.findings import Finding, GateReport
 from uptake.gate.grids import slice_finding, step_finding, voxel_finding
 from uptake.gate.hounsfield import scale_finding
+from uptake.gate.landmarks import is_crop, liver_in_pet
 from uptake.gate.misalignment import measure_misalignment
 from uptake.gate.organs import Organs
 from uptake.gate.orientation import clues_of_images, clues_of_organs, orientation_findings
 from uptake.gate.overview import ct_overview, pet_overview
-from uptake.gate.pairing import frame_finding, misalignment_finding, overlap_finding
+from uptake.gate.pairing import frame_finding, misalignment_finding, overlap_finding, patient_litres
 from uptake.gate.tracers import tracer_of
 from uptake.gate.uptake_time import uptake_time_finding
 from uptake.gate.uptake_values import liver_finding, mass_finding, range_findings, unit_finding, weight_of
@@ -46,11 +47,12 @@ def check(case: Case, *, organs: Organs | None = None) -> GateReport:
     tracer = tracer_of(case.acquisition.get("tracer"))
     pet = pet_overview(case.pet)
     ct = None if case.ct is None else ct_overview(case.ct)
-    clues = clues_of_images(pet, ct) + ([] if organs is None else clues_of_organs(organs.centres_mm()))
+    liver = None if is_crop(pet) else liver_in_pet(pet)
+    clues = clues_of_images(pet, ct, liver) + ([] if organs is None else clues_of_organs(organs.centres_mm()))
     findings: list[Finding] = [
         unit_finding(case.pet),
-        mass_finding(case.pet, pet, weight_of(case.acquisition)),
-        liver_finding(case.pet, pet, organs, tracer),
+        mass_finding(case.pet, patient_litres(pet, ct), weight_of(case.acquisition)),
+        liver_finding(case.pet, liver, organs, tracer),
         *range_findings(case.pet),
         uptake_time_finding(case.acquisition, tracer),
         *orientation_findings(clues),

@@ -76,7 +76,7 @@ def arm_position(view: Overview) -> str | None:
     trunk = landmarks.trunk_slices(view)
     if len(trunk) == 0:
         return None
-    centre = float(np.nanmedian(landmarks.midline_index(view)[trunk]))
+    centre = float(np.nanmedian(view.midline_index[trunk]))
     filled = np.flatnonzero(view.section_cm2 > 25.0)
     large = float(np.percentile(view.section_cm2[filled], 80))
     beside = {"up": 0, "down": 0}

@@ -43,8 +43,8 @@ def scale_finding(ct: Volume) -> Finding:
         # A crop inside a lung or a fatty thigh shows its own mixture, not the scale.
         sentence = "The CT is too small a crop to judge its scale."
         return Finding(check, Light.GREY, title, measured, expected, sentence, details)
-    if soft is None and air is None:
-        wrong_soft = wrong_air = True
+    if air is None and (soft is None or fat is None):
+        wrong_soft = wrong_air = True  # neither end of the scale is where it should be
     if (air is None or soft is None) and not (wrong_air or wrong_soft):
         missing = "air" if air is None else "soft tissue"
         sentence = (

@@ -91,13 +91,11 @@ def clues_of_organs(centres_mm: dict[str, FloatArray]) -> list[Clue]:
     return clues
 
 
-def clues_of_images(pet: Overview, ct: Overview | None) -> list[Clue]:
-    """Return what PET and CT say by themselves; nothing for crops."""
+def clues_of_images(pet: Overview, ct: Overview | None, liver: Organ | None) -> list[Clue]:
+    """Return what PET and CT say by themselves; nothing for crops. `liver` is that of the PET, if it shows one."""
     clues: list[Clue] = []
-    breath = None
     if landmarks.is_crop(pet):
         return clues
-    liver = landmarks.liver_in_pet(pet)
     if liver is not None:
         clues.append(_side(liver, pet, "PET"))
     clues += _ends(pet, "PET")
@@ -135,7 +133,7 @@ def orientation_findings(clues: list[Clue]) -> list[Finding]:
 
 def _side(liver: Organ, view: Overview, source: str) -> Clue:
     k = round((liver.centre_mm[2] - view.origin_mm[2]) / view.spacing_mm)
-    middle = float(view.world(np.array([landmarks.midline_index(view)[k], 0, 0]))[0])
+    middle = float(view.world(np.array([view.midline_index[k], 0, 0]))[0])
     beside = liver.centre_mm[0] - middle
     unit = f"SUV {liver.value:.1f}" if source == "PET" else f"{liver.value:.0f} HU"
     words = f"a liver of {unit} lies {abs(beside):.0f} mm to the {'right' if beside > 0 else 'left'} of the middle"

@@ -9,6 +9,7 @@ the wrong place.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 
 import numpy as np
@@ -60,16 +61,30 @@ class Overview:
         """Volume of one voxel, mL."""
         return self.spacing_mm**3 / MM3_PER_ML
 
-    @property
+    @cached_property
     def section_cm2(self) -> FloatArray:
         """Area of the patient in every slice across z, cm²."""
         return np.asarray(self.body.sum(axis=(0, 1)) * self.spacing_mm**2 / 100.0)
 
-    @property
+    @cached_property
     def side_contact_mm(self) -> FloatArray:
         """Length over which the patient meets the field's lateral edge in every slice across z, mm."""
         edge = self.inside & ~ndimage.binary_erosion(self.inside, structure=np.ones((3, 3, 1), dtype=bool))
         return np.asarray((self.body & edge).sum(axis=(0, 1)) * self.spacing_mm)
+
+    @cached_property
+    def midline_index(self) -> FloatArray:
+        """The middle of the patient along x in every slice across z, as an index; NaN in empty slices.
+
+        The middle of the largest piece of the slice, so that one arm in the field does not move it.
+        """
+        result = np.full(self.body.shape[2], np.nan)
+        for k in np.flatnonzero(self.section_cm2 > 0):
+            pieces, count = ndimage.label(self.body[:, :, k])
+            largest = 1 if count == 1 else int(np.bincount(pieces.ravel())[1:].argmax()) + 1
+            x = np.flatnonzero((pieces == largest).any(axis=1))
+            result[k] = (x[0] + x[-1]) / 2
+        return result
 
     def world(self, index: FloatArray) -> FloatArray:
         """Return the world position, RAS+ mm, of a fractional index (..., 3)."""

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from uptake.core.types import Image, Mask
 from uptake.gate.findings import Finding, Light
-from uptake.gate.misalignment import Misalignment, length_mm
+from uptake.gate.misalignment import Misalignment, Shift, length_mm
 from uptake.gate.overview import Overview
 from uptake.geometry.volume import Volume
 
@@ -47,11 +47,24 @@ def frame_finding(pet: Volume, ct: Volume) -> Finding:
     return Finding(check, Light.RED, title, "different", expected, sentence)
 
 
+def patient_litres(pet: Overview, ct: Overview | None) -> float:
+    """Return how much of the patient lies in the PET's field, L.
+
+    By the CT's outline where the CT covers the patient: that of the PET depends on its scale, which is in question.
+    """
+    own = float(pet.body.sum())
+    if ct is not None and own > 0:
+        covered, _, dense = _on_pet(ct, pet)
+        if float((pet.body & covered).sum()) >= COVERED[0] * own:
+            own = float((dense & pet.inside).sum())
+    return own * pet.voxel_ml / 1000.0
+
+
 def overlap_finding(pet: Overview, ct: Overview) -> Finding:
     """Return whether the CT covers the PET's patient, and shows tissue where the PET does."""
     check, title = "overlap", "CT over PET"
     expected = f"at least {COVERED[0]:.0%} covered, at most {TISSUE_IN_AIR_ML[0]:.0f} mL of tissue in air"
-    covered, air = _on_pet(ct, pet)
+    covered, air, _ = _on_pet(ct, pet)
     patient = float(pet.body.sum())
     if patient == 0:
         return Finding(check, Light.GREY, title, "", expected, "The PET shows no patient.")
@@ -109,8 +122,8 @@ def misalignment_finding(measured: Misalignment | None) -> Finding:
     return Finding(check, light, title, "; ".join(parts), expected, sentence, details)
 
 
-def _on_pet(ct: Overview, pet: Overview) -> tuple[Mask, Mask]:
-    """Return, on the PET's overview grid, where the CT has voxels, and where it shows air outside its patient."""
+def _on_pet(ct: Overview, pet: Overview) -> tuple[Mask, Mask, Mask]:
+    """Return, on the PET's overview grid, where the CT has voxels, air outside its patient, and its patient."""
     offset = (np.asarray(pet.origin_mm) - np.asarray(ct.origin_mm)) / ct.spacing_mm
 
     def sampled(array: Image, outside: float) -> Image:
@@ -122,11 +135,12 @@ def _on_pet(ct: Overview, pet: Overview) -> tuple[Mask, Mask]:
         )  # fmt: skip
 
     covered = sampled(ct.inside, 0.0) > 0.4
-    air = (sampled(ct.image, -1024.0) < AIR_HU) & (sampled(ct.body, 0.0) < 0.5)
-    return np.asarray(covered), np.asarray(air)
+    dense = sampled(ct.body, 0.0) > 0.5
+    air = (sampled(ct.image, -1024.0) < AIR_HU) & ~dense
+    return np.asarray(covered), np.asarray(air), np.asarray(dense)
 
 
-def _words(shift: tuple[float | None, float | None, float | None]) -> str:
+def _words(shift: Shift) -> str:
     """Return in which direction the CT lies off, largest first."""
     names = (("right", "left"), ("front", "back"), ("head", "feet"))
     known = [

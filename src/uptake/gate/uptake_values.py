@@ -7,10 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from uptake.core.units import GRAMS_PER_KG
-from uptake.gate import landmarks
 from uptake.gate.findings import Finding, Light
+from uptake.gate.landmarks import Organ
 from uptake.gate.organs import Organs
-from uptake.gate.overview import Overview
 from uptake.gate.tracers import Tracer
 from uptake.geometry.volume import Volume
 from uptake.physics.plausibility import pet_objection
@@ -46,11 +45,19 @@ def unit_finding(pet: Volume) -> Finding:
     )  # fmt: skip
 
 
-def mass_finding(pet: Volume, view: Overview, weight_kg: float | None) -> Finding:
-    """Return whether the dose in the field of view goes with the patient: integral of SUV, and mean over the body."""
+def mass_finding(pet: Volume, litres: float, weight_kg: float | None) -> Finding:
+    """Return whether the dose in the field of view goes with the patient: integral of SUV, and mean over the body.
+
+    Parameters
+    ----------
+    pet : Volume
+        SUV.
+    litres : float
+        Volume of the patient inside the PET's field (`pairing.patient_litres`).
+    weight_kg : float or None
+    """
     # Activity per mL over dose per gram, summed over volume: the part of the body's mass whose dose is in the field.
     mass_kg = float(pet.array.sum(dtype=np.float64)) * pet.voxel_volume_ml / GRAMS_PER_KG
-    litres = float(view.body.sum()) * view.voxel_ml / 1000.0
     mean = mass_kg / litres if litres > 0 else float("nan")
     details: dict[str, object] = {"dose_in_field_kg": round(mass_kg, 2), "patient_in_field_l": round(litres, 1)}
     measured = f"dose for {mass_kg:.1f} kg in {litres:.1f} L of patient, mean SUV {mean:.2f}"
@@ -83,9 +90,9 @@ def mass_finding(pet: Volume, view: Overview, weight_kg: float | None) -> Findin
     return Finding("mass_balance", light, title, measured, expected, sentence, details)
 
 
-def liver_finding(pet: Volume, view: Overview, organs: Organs | None, tracer: Tracer | None) -> Finding:
+def liver_finding(pet: Volume, found: Organ | None, organs: Organs | None, tracer: Tracer | None) -> Finding:
     """Return whether the liver shows what the tracer's livers show: the closest thing to a calibration phantom."""
-    value, source = _liver(pet, view, organs)
+    value, source = _liver(pet, found, organs)
     title, check = "Liver uptake", "liver"
     known = tracer is not None and tracer.liver_suv is not None
     low, high = tracer.liver_suv if tracer is not None and tracer.liver_suv is not None else (1.3, 3.0)
@@ -152,11 +159,9 @@ def weight_of(acquisition: Mapping[str, object]) -> float | None:
     return None
 
 
-def _liver(pet: Volume, view: Overview, organs: Organs | None) -> tuple[float | None, str]:
+def _liver(pet: Volume, found: Organ | None, organs: Organs | None) -> tuple[float | None, str]:
     """Return the liver's mean SUV and where it is from: the label's interior, else the even plateau of the image."""
-    if organs is not None:
-        inner = organs.interior(pet, "liver")
-        if inner is not None:
-            return inner, "organ label"
-    found = None if landmarks.is_crop(view) else landmarks.liver_in_pet(view)
+    inner = None if organs is None else organs.interior(pet, "liver")
+    if inner is not None:
+        return inner, "organ label"
     return (None, "") if found is None else (found.value, "found by its even uptake")
