@@ -187,7 +187,7 @@ def read_reference(files: Sequence[Path], pet: Volume, *, name: str = "the PET")
     """
     shared = SharedHeaders()
     with Files() as source:
-        headers = [_header(Path(path), source, shared) for path in files]
+        headers = [read_header(Path(path), source, shared) for path in files]
     entries: list[tuple[float, Slice, Any]] = []
     for header in headers:
         for frame, position, cosines in _planes(header, name):
@@ -229,14 +229,21 @@ def safe_text(text: str, longest: int = 64) -> str:
     return "".join("_" if letter in "\\^=\r\n\t" else letter for letter in text).strip()[:longest]
 
 
-def _header(path: Path, source: Files, shared: SharedHeaders) -> Any:
+def read_header(path: Path, source: Files, shared: SharedHeaders | None = None) -> Any:
+    """Return the header of one file, without pixels: geometry, UIDs, and what tells who the patient is.
+
+    Raises
+    ------
+    FileFormatError
+        If the file cannot be read any more.
+    """
     from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
 
     wanted = list(dict.fromkeys((*_PLAIN, *IDENTIFIERS, *IDENTIFYING, "PatientIdentityRemoved")))
     try:
         with source.stream(path) as stream:
-            quick = shared.read(stream.getvalue()) if isinstance(stream, io.BytesIO) else None
+            quick = shared.read(stream.getvalue()) if shared is not None and isinstance(stream, io.BytesIO) else None
             header = quick[0] if quick else dcmread(stream, stop_before_pixels=True, specific_tags=wanted, force=True)
         if "SOPClassUID" not in header:
             raise InvalidDicomError

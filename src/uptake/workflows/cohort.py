@@ -17,6 +17,7 @@ from uptake.workflows.bundles import Bundle, load_bundle
 from uptake.workflows.dicom_results import DicomSettings
 from uptake.workflows.failures import FAILURES, CohortResult, Failure, require_different_names, write_failures
 from uptake.workflows.outputs import is_done, recover, request_of, require_replaceable, write_segmentation
+from uptake.workflows.privacy import named_safely
 from uptake.workflows.segment import SegmentSettings, resolved, segment
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,8 @@ def segment_cases(
         If two cases have the same id, or a setting cannot be had.
     """
     settings = settings or SegmentSettings()
+    keep = (dicom or DicomSettings()).keep_identifiers
+    cases = [named_safely(files, keep_identifiers=keep) for files in cases]
     require_different_names(cases)
     require_writable(out)
     # What "auto" means is part of the request: a result of another engine or number format is not kept.

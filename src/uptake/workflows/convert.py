@@ -6,7 +6,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,6 @@ from uptake.io.dicom import DicomStudy, read_dicom
 from uptake.io.dicom_choice import Verdict
 from uptake.io.dicom_series import UID_TAIL, quiet_headers, values_of
 from uptake.io.find import CaseFiles
-from uptake.io.find_dicom import identifiers_in
 from uptake.io.identifiers import IDENTIFYING, Identifiers
 from uptake.io.read import overlap_warnings
 from uptake.io.write import sha256_of, write_json, write_volume
@@ -32,6 +31,7 @@ from uptake.physics.plausibility import pet_objection, require_hu
 from uptake.physics.suv import SuppliedValues
 from uptake.workflows.convert_labels import LABELS, write_labels
 from uptake.workflows.outputs import recover, require_replaceable, whole_folder
+from uptake.workflows.privacy import named_safely
 
 SCHEMA = "uptake-convert/1"
 RECORD = "convert.json"
@@ -39,9 +39,6 @@ PET, CT, CT_ON_PET = "pet_suv.nii.gz", "ct.nii.gz", "ct_on_pet.nii.gz"
 
 OWN = (RECORD, PET, CT, CT_ON_PET, LABELS)
 """Files of an earlier result, which may be replaced."""
-
-NAME_HASH = 10
-"""Hexadecimal digits in the name of a case whose folder is named after the patient."""
 
 FORMULA = "SUV = factor * (Rescale Slope * stored + Rescale Intercept), per slice; activity in Bq/mL = SUV / factor"
 
@@ -115,7 +112,7 @@ def convert(files: CaseFiles, out: Path, *, settings: ConvertSettings | None = N
     they lie; nothing is flipped, cropped or resampled but the CT in ct_on_pet.nii.gz (linear, -1024 HU outside).
     """
     settings = settings or ConvertSettings()
-    files = named_safely(files, settings)
+    files = named_safely(files, keep_identifiers=settings.keep_identifiers)
     folder = out / files.id
     recover(folder)
     require_replaceable(folder, own=_own(folder))
@@ -155,22 +152,6 @@ def convert(files: CaseFiles, out: Path, *, settings: ConvertSettings | None = N
         record |= {"labels": labels, "warnings": [*record["warnings"], *notes], "outputs": outputs, "request": request}
         write_json(record, place / RECORD)
     return Converted(files.id, folder, False, record)
-
-
-def named_safely(files: CaseFiles, settings: ConvertSettings) -> CaseFiles:
-    """Return the case under a name that does not give its patient away.
-
-    A folder that is named after the patient becomes ``case-`` and the first digits of a SHA-256 over the Study Instance
-    UID and the folder's name: the same in every run.
-    """
-    if settings.keep_identifiers or files.dicom is None:
-        return files
-    identifiers, study_uid = identifiers_in(files.dicom, files.study_uid)
-    if not identifiers.in_name(files.id):
-        return files
-    # The folder's name is hashed with it: copies and test objects may share a UID. Who lacks the UID cannot guess back.
-    secret = f"{study_uid}/{files.id}".encode()
-    return replace(files, id=f"case-{hashlib.sha256(secret).hexdigest()[:NAME_HASH]}")
 
 
 def series_row(verdict: Verdict, *, keep_identifiers: bool = False) -> dict[str, object]:

@@ -11,8 +11,9 @@ from pathlib import Path
 from uptake.core.errors import UptakeError, UsageError
 from uptake.io.find import CaseFiles
 from uptake.io.write import require_writable
-from uptake.workflows.convert import Converted, ConvertSettings, convert, named_safely
+from uptake.workflows.convert import Converted, ConvertSettings, convert
 from uptake.workflows.failures import CohortResult, Failure, require_different_names, write_failures
+from uptake.workflows.privacy import named_safely
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ def convert_cases(
     if jobs < 1:
         raise UsageError(f"jobs is the number of processes, 1 or more; came {jobs}.")
     require_writable(out)
-    cases = [named_safely(files, settings) for files in cases]
+    cases = [named_safely(files, keep_identifiers=settings.keep_identifiers) for files in cases]
     require_different_names(cases)
     if len(cases) == 1:
         only = convert(cases[0], out, settings=settings, again=again)

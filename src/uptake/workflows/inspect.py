@@ -18,7 +18,8 @@ from uptake.io.dicom_suv import suv_of_headers
 from uptake.io.find import CaseFiles
 from uptake.io.identifiers import IDENTIFYING, Identifiers
 from uptake.physics.suv import SuppliedValues
-from uptake.workflows.convert import ConvertSettings, named_safely, series_row
+from uptake.workflows.convert import series_row
+from uptake.workflows.privacy import named_safely
 
 SCHEMA = "uptake-inspect/1"
 
@@ -185,7 +186,7 @@ def _shown(
         shown = {word: value for word, value in patient.items() if value}
         return Inspection(files.id, tuple(rows), suv, tuple(problems), tuple(warnings), shown)
     identifiers = Identifiers.of([entry.header for entry in found.series])
-    case = named_safely(files, ConvertSettings()).id
+    case = named_safely(files).id
     place = str(found.place)
     return Inspection(
         case=case,

@@ -40,6 +40,7 @@ from uptake.quantification.pictures import fusion_picture, mip_picture
 from uptake.quantification.report import ModelFacts, Picture, ReportContent, report_html
 from uptake.quantification.tables import LESION_COLUMNS, lesion_rows, table_as_json
 from uptake.workflows.dicom_results import DicomSettings, reference_of, write_lesion_objects
+from uptake.workflows.privacy import anonymous
 from uptake.zoo.cards import Card
 
 if TYPE_CHECKING:
@@ -113,6 +114,8 @@ def write_results(
     dicom = dicom or DicomSettings()
     reference, notes = reference_of(case, dicom)
     warnings = (*warnings, *notes)
+    if not dicom.keep_identifiers:
+        case, warnings = anonymous(case, warnings)
     mip = mip_picture(case.pet, table.numbered, suv_window=suv_window)
     content = ReportContent(
         case_id=case.id,
