@@ -40,6 +40,12 @@ def test_it_is_strict_json_and_complete():
     assert "Not a medical device" in read["notice"]
 
 
+def test_the_gate_is_kept_whole_or_is_null():
+    gate = {"light": "amber", "findings": [{"check": "units", "details": {"mm": np.float64(1.5)}}]}
+    assert manifest(gate=gate)["gate"] == {"light": "amber", "findings": [{"check": "units", "details": {"mm": 1.5}}]}
+    assert manifest()["gate"] is None
+
+
 def test_only_time_differs_between_two_runs():
     first, second = manifest(timings_s={"read": 1.0}, started="a"), manifest(timings_s={"read": 2.0}, started="b")
     assert {key for key in first if first[key] != second[key]} == {"started", "timings_s"}

@@ -158,3 +158,41 @@ def test_chance_letters_in_a_picture_do_not_look_like_a_link(content):
     html = report_html(replace(content, mip=Picture(png, "", "")))
     source = re.search(r'src="data:image/png;base64,([^"]*)"', html).group(1)
     assert "http" not in html and base64.b64decode(source.replace("\n", "")) == png
+
+
+def gate(*lights):
+    findings = [
+        {"check": f"c{n}", "light": light, "title": f"Rule {n}", "measured": f"{n} mm" if light != "grey" else "",
+         "expected": "at most 7 mm", "sentence": f"Sentence {n}.", "details": {}}
+        for n, light in enumerate(lights)
+    ]  # fmt: skip
+    return {"schema": "uptake-gate/1", "light": lights[0], "line": "input gate", "findings": findings}
+
+
+def test_the_gates_light_stands_at_the_top_and_its_reasons_below_worst_first(content):
+    html = report_html(replace(content, gate=gate("red", "green", "amber", "grey")))
+    page = Page()
+    page.feed(html)
+    assert page.open == []
+    verdict = re.search(r'<p class="verdict">.*?</p>', html, flags=re.DOTALL).group(0)
+    assert html.index(verdict) < html.index("<main>")
+    assert "<strong>red</strong> – Rule 0, Rule 2" in verdict
+    places = [html.index(f"Sentence {n}.") for n in (0, 2, 3, 1)]
+    assert places == sorted(places)
+    assert "1 check as expected" in html and "not known" in html and "expected: at most 7 mm" in html
+    # The colour is never the only sign.
+    assert html.count('role="img" aria-label="amber"') == 1
+
+
+def test_a_green_gate_shows_its_checks_and_a_gate_that_was_not_run_says_so(content):
+    html = report_html(replace(content, gate=gate("green", "green")))
+    assert "<strong>green</strong></p>" in html and "<details open>" in html
+    assert "Input gate: not run." in report_html(content)
+
+
+def test_the_gates_words_are_escaped(content):
+    evil = gate("amber")
+    evil["findings"][0] |= {"title": EVIL, "measured": EVIL, "expected": EVIL, "sentence": EVIL}
+    page = Page()
+    page.feed(report_html(replace(content, gate=evil)))
+    assert "script" not in page.tags and page.open == []

@@ -20,7 +20,6 @@ def uptake_time_finding(acquisition: Mapping[str, object], tracer: Tracer | None
     """
     check, title = "uptake_time", "Uptake time"
     minutes = acquisition.get("uptake_time_min")
-    name = str(acquisition.get("tracer") or "")
     expected = "" if tracer is None else f"{tracer.ideal_min[0]:g} to {tracer.ideal_min[1]:g} min ({tracer.name})"
     if not isinstance(minutes, int | float) or isinstance(minutes, bool):
         return Finding(
@@ -28,9 +27,10 @@ def uptake_time_finding(acquisition: Mapping[str, object], tracer: Tracer | None
             "Not known: image files carry no injection time. Scans to compare should differ by less than 10 minutes.",
         )  # fmt: skip
     measured = f"{minutes:.0f} min"
-    details: dict[str, object] = {"uptake_time_min": round(float(minutes), 2), "tracer": name or None}
+    known = None if tracer is None else tracer.name
+    details: dict[str, object] = {"uptake_time_min": round(float(minutes), 2), "tracer": known}
     if tracer is None:
-        sentence = f"No range is known for {name or 'an unnamed tracer'}; compare with your protocol."
+        sentence = "The tracer is not named, or not one whose range is known here; compare with your protocol."
         return Finding(check, Light.GREY, title, measured, expected, sentence, details)
     if tracer.ideal_min[0] <= minutes <= tracer.ideal_min[1]:
         return Finding(check, Light.GREEN, title, measured, expected, "As the guideline asks.", details)

@@ -62,6 +62,7 @@ def run_manifest(
     timings_s: Mapping[str, float] | None = None,
     warnings: Sequence[str] = (),
     acquisition: Mapping[str, object] | None = None,
+    gate: Mapping[str, object] | None = None,
     started: str = "",
 ) -> dict[str, object]:
     """Return the content of `run.json` as plain JSON values.
@@ -82,6 +83,8 @@ def run_manifest(
     warnings : sequence of str
     acquisition : mapping
         `Case.acquisition`.
+    gate : mapping or None
+        The input gate's report, `GateReport.as_json`; None where it was not run.
     started : str
         Date and time, ISO 8601 with time zone.
 
@@ -99,6 +102,7 @@ def run_manifest(
         "bundle": plain(bundle),
         "settings": plain(settings or {}),
         "acquisition": plain(acquisition or {}),
+        "gate": plain(gate),
         "versions": plain(versions or {}),
         "timings_s": plain({stage: round(float(s), 4) for stage, s in (timings_s or {}).items()}),
         "warnings": [str(w) for w in warnings],

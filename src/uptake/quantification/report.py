@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import PurePath
+from typing import Any
 
 from uptake import RESEARCH_USE_ONLY
 from uptake.cases import SourceFile
@@ -92,6 +93,8 @@ class ReportContent:
         Package and interpreter versions.
     created : str
         Date and time of the run, in words; empty to leave it out.
+    gate : mapping or None
+        The input gate's report, `GateReport.as_json`; None where it was not run.
     """
 
     case_id: str
@@ -107,6 +110,7 @@ class ReportContent:
     timings_s: Mapping[str, float] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     created: str = ""
+    gate: Mapping[str, Any] | None = None
 
 
 def summary_sentence(table: LesionTable) -> str:
@@ -145,6 +149,8 @@ def report_html(content: ReportContent) -> str:
         peak_radius_mm=PEAK_RADIUS_MM,
         sources=[(s.role, PurePath(s.path.replace("\\", "/")).name, s.sha256[:SHORT_HASH]) for s in content.sources],
         short_hash=SHORT_HASH,
+        gate=content.gate,
+        findings=_by_severity(content.gate),
     )
 
 
@@ -173,6 +179,12 @@ def words(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(words(item) for item in value)
     return str(value)
+
+
+def _by_severity(gate: Mapping[str, Any] | None) -> dict[str, list[Any]]:
+    """Return the findings of the gate by light, what needs attention first."""
+    findings = [] if gate is None else list(gate["findings"])
+    return {light: [f for f in findings if f["light"] == light] for light in ("red", "amber", "grey", "green")}
 
 
 def _seconds(value: float) -> str:
