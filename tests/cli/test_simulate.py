@@ -12,6 +12,24 @@ from uptake.io.image import read_image, read_labels
 COARSE = ("--spacing-mm", "12")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def simulated_once():
+    """Simulate each patient once for this module: what is tested here is the way from the command to the files."""
+    from uptake.workflows import simulate, simulate_cohort
+
+    known, real = {}, simulate.simulated
+
+    def remembered(seed, settings, **options):
+        if (seed, settings) not in known:
+            known[seed, settings] = real(seed, settings, **options)
+        return known[seed, settings]
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (simulate, simulate_cohort):
+            patch.setattr(module, "simulated", remembered)
+        yield
+
+
 @pytest.fixture(scope="module")
 def patients(tmp_path_factory):
     """Two simulated patients on a 12 mm grid, each at a second dose."""
@@ -123,15 +141,15 @@ def test_a_full_disk_is_an_output_error_and_finished_patients_stay(cli, tmp_path
     real = workflow.write_volume
 
     def full(volume, path):
-        if "sim_00001" in str(path.parent) and path.name == "ct.nii.gz":
+        if "sim_00004" in str(path.parent) and path.name == "ct.nii.gz":
             raise OSError(28, "No space left on device")
         real(volume, path)
 
     monkeypatch.setattr(workflow, "write_volume", full)
-    ran = cli("simulate", "patient", "-o", tmp_path, "-n", "2", *COARSE)
+    ran = cli("simulate", "-o", tmp_path, "-n", "2", "--seed", "3", "--lesions", "2", "--dose", "0.1", *COARSE)
     assert ran.code == 4
     assert "No space left" in ran.err
-    assert [f.name for f in tmp_path.iterdir()] == ["sim_00000"]
+    assert [f.name for f in tmp_path.iterdir()] == ["sim_00003"]
 
 
 def test_cohort_writes_a_dataset_and_goes_on(cli, tmp_path):

@@ -12,13 +12,16 @@ import numpy as np
 import pytest
 
 from uptake.core.errors import UsageError
+from uptake.geometry import Volume
 from uptake.io.dicom import read_dicom
+from uptake.io.dicom_dialects import DIALECTS
+from uptake.io.dicom_images import write_ct_series, write_pet_series
 from uptake.io.image import read_image, read_labels
 from uptake.simulation.site import Site
 from uptake.workflows import simulate as workflow
 from uptake.workflows.simulate import simulate
 from uptake.workflows.simulated import SimulationSettings, simulated
-from uptake.workflows.simulated_dicom import DicomStyle
+from uptake.workflows.simulated_dicom import DicomStyle, examination_of
 
 COARSE = SimulationSettings(spacing_mm=(12.0, 12.0, 12.0), n_lesions=2, doses=(0.1,))
 VENDORS = {"ge": "D690", "siemens": "mCT", "philips": "Vereos", "uih": "uMI 550"}
@@ -89,6 +92,29 @@ def test_convert_and_export_go_the_whole_way(cli, studies, tmp_path):
     assert ran.code == 0, ran.err
     ran = cli("regions", tmp_path / "out" / "lesions.seg.dcm", "-s", study)
     assert "lesion 2" in ran.out
+
+
+def test_segment_writes_its_dicom_results_onto_the_study(cli, studies, tiny_bundle, plain_pictures, tmp_path):
+    patient, _ = studies
+    facts = examination_of(patient, DIALECTS["siemens"], request={})
+    part = slice(44, 52)
+    for write, volume, name in (
+        (write_pet_series, patient.scan.pet[1.0], "PT"),
+        (write_ct_series, patient.scan.ct, "CT"),
+    ):
+        affine = volume.affine @ np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, part.start], [0, 0, 0, 1]])
+        write(Volume(volume.array[:, :, part], affine), tmp_path / "study" / name, facts, DIALECTS["siemens"])
+    ran = cli(
+        "segment", tmp_path / "study", "-o", tmp_path / "out", "-m", tiny_bundle, "--no-mirror", "--device", "cpu"
+    )
+    assert ran.code == 0, ran.err
+    written = {path.name for path in (tmp_path / "out" / "study").iterdir()}
+    assert {"lesions.nii.gz", "lesions.csv", "run.json"} <= written
+    run = json.loads((tmp_path / "out" / "study" / "run.json").read_text(encoding="utf-8"))
+    assert run["acquisition"]["suv_rule"] == "BQML/START"
+    table = (tmp_path / "out" / "study" / "lesions.csv").read_text(encoding="utf-8").splitlines()
+    # Random weights find what they find; what they find goes out as DICOM.
+    assert ("lesions.seg.dcm" in written) == (len(table) > 1)
 
 
 def test_masks_lie_beside_and_fit(studies):
