@@ -16,7 +16,7 @@ TISSUES = {name: Tissue(suv, hu, 0.0, 0.0) for name, suv, hu in (("liver", 2.0, 
 
 def reference_canvas(spacing: float = 4.0, extent: float = 100.0) -> Canvas:
     """A canvas of the reference man's own millimetres around depth 0, without any displacement."""
-    person = draw_person(np.random.default_rng(0), PatientConfig(sex="male", height_m=1.76, bmi=26.0))
+    person = draw_person(np.random.default_rng(0), PatientConfig(sex="male", height_m=1.83, bmi=26.0))
     n = round(extent / spacing)
     line = (np.arange(n) - (n - 1) / 2) * spacing
     one, zero = np.ones(n), np.zeros(n)

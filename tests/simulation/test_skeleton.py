@@ -18,7 +18,7 @@ from uptake.simulation.tracers import draw_uptake
 @pytest.fixture(scope="module")
 def canvas():
     rng = np.random.default_rng(0)
-    person = draw_person(rng, PatientConfig(sex="male", height_m=1.76, bmi=26.0, arms="up"))
+    person = draw_person(rng, PatientConfig(sex="male", height_m=1.83, bmi=26.0, arms="up"))
     tissues, _ = draw_tissues(rng, person, draw_uptake(rng, person, "FDG"), "none")
     x, y, z = ((n - 1) / 2 * 5.0 - 5.0 * np.arange(n) for n in (96, 60, 224))
     z = z[::-1] - 520.0

@@ -10,6 +10,7 @@ from uptake.simulation.body import Torso
 from uptake.simulation.canvas import Canvas
 from uptake.simulation.chest import dome_depth
 from uptake.simulation.fields import Array
+from uptake.simulation.frame import settled
 from uptake.simulation.shapes import Point, Region, ellipsoid_distance, on_box, smooth_cut, smooth_union
 from uptake.simulation.skeleton import spine_front
 
@@ -24,15 +25,15 @@ def near(rng: np.random.Generator, point: Point, sd: float = 4.0) -> Point:
 
 def draw_abdomen(canvas: Canvas, torso: Torso, rng: np.random.Generator, volumes: Volumes) -> None:
     """Paint the organs below the diaphragm: the firm ones first, the pliable ones around them."""
-    lower = torso.dome_mm
+    dome = torso.dome_mm
     for side, name in ((1, "right"), (-1, "left")):
-        _kidney(canvas, side, name, rng, 0.5 * lower, volumes)
-    _pancreas(canvas, rng, 0.4 * lower, volumes)
+        _kidney(canvas, side, name, rng, dome, volumes)
+    _pancreas(canvas, rng, dome, volumes)
     _liver(canvas, torso, rng, volumes)
     _spleen(canvas, torso, rng, volumes)
     _stomach(canvas, torso, rng, volumes)
     loop = [(24, 44, 656), (50, 24, 664), (52, 8, 700), (40, 0, 724), (0, 4, 728), (-28, 14, 706)]
-    duodenum = canvas.tube([(u, v, d + 0.4 * lower) for u, v, d in loop], [12, 12, 12, 12, 11, 11], smooth=16)
+    duodenum = canvas.tube([(u, v, settled(d, dome)) for u, v, d in loop], [12, 12, 12, 12, 11, 11], smooth=16)
     region, cover = canvas.organ("duodenum", "duodenum", lambda: duodenum, volumes["duodenum"])
     canvas.paint(region.inset(6.5), "bowel_content", "duodenum", within=cover, suv_factor=1.5)
 
@@ -45,8 +46,8 @@ def _under_the_ribs(canvas: Canvas, torso: Torso, region: Region, wall_mm: float
 
 
 def _liver(canvas: Canvas, torso: Torso, rng: np.random.Generator, volumes: Volumes) -> None:
-    lower, low, wide = torso.dome_mm, *np.clip(rng.standard_normal(2), -1.6, 1.8)
-    tip = 698.0 + 16 * float(low) + 0.8 * lower
+    dome, low, wide = torso.dome_mm, *np.clip(rng.standard_normal(2), -1.6, 1.8)
+    tip = settled(698.0 + 16 * float(low), dome)
     gall = near(rng, (50, 46, tip - 46), 4)
     bladder = canvas.ellipsoid(gall, (13, 13, 24), turn=(20, 0, 0))
     if volumes["gallbladder"] > 0:
@@ -56,14 +57,14 @@ def _liver(canvas: Canvas, torso: Torso, rng: np.random.Generator, volumes: Volu
     u, v, d = at
 
     def shape() -> Region:
-        top = 608 + lower
-        right = ellipsoid_distance(at, (68, 2, top), (90, 92, (tip - 530 - lower) / 2 + 12), turn=(0, 6, 0), power=2.4)
-        reach = 88 + 8 * float(wide)
-        left = ellipsoid_distance(at, (-8, 38, top - 22), (reach, 48, 42), turn=(0, 16, -8))
+        top = 608 + dome
+        right = ellipsoid_distance(at, (70, 4, top), (98, 108, (tip - 530 - dome) / 2 + 12), turn=(0, 6, 0), power=2.4)
+        reach = 104 + 10 * float(wide)
+        left = ellipsoid_distance(at, (-16, 44, top - 22), (reach, 54, 36), turn=(0, 16, -8))
         liver = smooth_union(right, left, 26)
         # The visceral face: a plane from the low right tip to the high left tip, hollowed for kidney and gallbladder.
         face = d - (tip - 26 - 0.62 * (92 - u) + 0.20 * (v - 10))
-        hollow = -ellipsoid_distance(at, (58, -62, 672 + 0.6 * lower), (34, 38, 60))
+        hollow = -ellipsoid_distance(at, (58, -62, settled(668, dome)), (34, 38, 60))
         return Region(box, smooth_cut(liver, np.maximum(face * np.float32(0.82), hollow), 16))
 
     def look(region: Region) -> dict[str, Array]:
@@ -78,7 +79,7 @@ def _liver(canvas: Canvas, torso: Torso, rng: np.random.Generator, volumes: Volu
 
 
 def _spleen(canvas: Canvas, torso: Torso, rng: np.random.Generator, volumes: Volumes) -> None:
-    centre = near(rng, (-100, -38, 606 + 0.8 * torso.dome_mm), 4)
+    centre = near(rng, (-102, -42, settled(594, torso.dome_mm)), 4)
 
     def shape() -> Region:
         region = canvas.ellipsoid(centre, (31, 48, 56), turn=(-18, 12, 24))
@@ -91,9 +92,9 @@ def _spleen(canvas: Canvas, torso: Torso, rng: np.random.Generator, volumes: Vol
                      bounds=lambda r: _under_the_ribs(canvas, torso, r))  # fmt: skip
 
 
-def _kidney(canvas: Canvas, side: int, name: str, rng: np.random.Generator, lower: float, volumes: Volumes) -> None:
+def _kidney(canvas: Canvas, side: int, name: str, rng: np.random.Generator, dome: float, volumes: Volumes) -> None:
     label = f"kidney_{name}"
-    centre = near(rng, (side * 68.0, -40.0, (664.0 if side > 0 else 648.0) + lower), 4)
+    centre = near(rng, (side * 72.0, -44.0, settled(668.0 if side > 0 else 652.0, dome)), 4)
     turn = (-10.0, side * 12.0, side * -28.0)
     fill, seen = float(rng.uniform(0.4, 1.0)), rng.uniform(0.1, 1.0, size=3)
     depth = centre[2]
@@ -131,7 +132,7 @@ def _kidney(canvas: Canvas, side: int, name: str, rng: np.random.Generator, lowe
         calyx = canvas.tube([pelvis, tip], [5.0, 4.5])
         canvas.paint(calyx, "renal_pelvis", label, within=on_box(cover, region.box, calyx.box, 0.0),
                      weight=fill * float(part))  # fmt: skip
-    leaving = (side * 34.0, spine_front(690) + 18, 690.0 + lower)
+    leaving = (side * 34.0, spine_front(690) + 18, settled(690.0, dome))
     canvas.paint(canvas.tube([pelvis, leaving], [6.5, 3.5]), "renal_pelvis", weight=fill)
 
 
@@ -142,9 +143,9 @@ def _before_the_back(canvas: Canvas, region: Region) -> Array:
 
 
 def _stomach(canvas: Canvas, torso: Torso, rng: np.random.Generator, volumes: Volumes) -> None:
-    fill, level, lower = float(rng.uniform(0.6, 1.0)), 26.0 + 10.0 * float(rng.standard_normal()), torso.dome_mm
-    line = [(-58, -6, 574), (-74, 10, 600), (-66, 40, 634), (-36, 56, 664), (-2, 54, 668), (22, 44, 656)]
-    way = [near(rng, (u, v, d + 0.7 * lower), 3) for u, v, d in line]
+    fill, level, dome = float(rng.uniform(0.6, 1.0)), 26.0 + 10.0 * float(rng.standard_normal()), torso.dome_mm
+    line = [(-58, -8, 562), (-74, 10, 586), (-66, 42, 618), (-36, 58, 648), (-2, 56, 656), (22, 44, 648)]
+    way = [near(rng, (u, v, settled(d, dome)), 3) for u, v, d in line]
 
     region, cover = canvas.organ(
         "stomach", "stomach_wall", lambda: canvas.tube(way, [30, 36, 31, 24, 17, 11], smooth=14), volumes["stomach"],
@@ -156,13 +157,13 @@ def _stomach(canvas: Canvas, torso: Torso, rng: np.random.Generator, volumes: Vo
     canvas.paint(lumen.cut(np.float32(level) - canvas.v[region.box]), "gas", "stomach", within=content)
 
 
-def _pancreas(canvas: Canvas, rng: np.random.Generator, lower: float, volumes: Volumes) -> None:
+def _pancreas(canvas: Canvas, rng: np.random.Generator, dome: float, volumes: Volumes) -> None:
     ahead = spine_front(650)
     line = [
         (34, ahead + 46, 690), (30, ahead + 50, 668), (4, ahead + 56, 652), (-30, ahead + 46, 640),
         (-80, ahead + 22, 618),
     ]  # fmt: skip
-    way = [near(rng, (u, v, d + lower), 2) for u, v, d in line]
+    way = [near(rng, (u, v, settled(d, dome)), 2) for u, v, d in line]
     canvas.organ("pancreas", "pancreas", lambda: canvas.tube(way, [15, 17, 11, 13, 11], smooth=14), volumes["pancreas"])
 
 

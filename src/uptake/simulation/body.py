@@ -16,9 +16,9 @@ from uptake.simulation.shapes import Point, Region, ellipsoid_distance, profile,
 # Depth below the vertex, half-width, half-depth, centre to the front, all mm: the muscle surface of the reference man.
 TRUNK = [
     (140, 36, 44, -16), (180, 50, 54, -14), (210, 56, 58, -13),
-    (240, 55, 58, -16), (268, 61, 61, -20), (288, 92, 66, -24), (305, 138, 74, -22),
-    (325, 172, 84, -18), (350, 184, 94, -12), (385, 178, 104, -8), (430, 170, 110, -4), (480, 166, 114, -2),
-    (560, 160, 113, 0), (620, 152, 106, 2), (680, 146, 99, 4), (725, 148, 97, 2), (780, 163, 100, -4),
+    (240, 55, 58, -16), (268, 61, 61, -20), (288, 92, 66, -24), (305, 138, 75, -22),
+    (325, 172, 87, -17), (350, 184, 98, -10), (385, 178, 110, -5), (430, 170, 117, -1), (480, 166, 122, 1),
+    (560, 160, 121, 2), (620, 149, 108, 0), (680, 139, 97, -2), (725, 142, 94, -4), (780, 161, 97, -8),
     (835, 173, 107, -10), (880, 171, 106, -13), (910, 160, 100, -14), (935, 138, 86, -16),
     (955, 104, 62, -20), (968, 60, 34, -24),
 ]  # fmt: skip
@@ -62,9 +62,10 @@ LEG = [
 ]  # fmt: skip
 # Depth, half-width, half-depth, centre: the inner surface of chest and abdominal wall down to the pelvic floor.
 CAVITY = [
-    (298, 24, 16, -28), (312, 56, 34, -24), (335, 86, 54, -16), (375, 112, 72, -8), (430, 128, 84, -3),
-    (500, 136, 90, 0), (570, 138, 92, 2), (630, 134, 86, 6), (690, 124, 74, 14), (740, 120, 68, 18),
-    (790, 112, 66, 16), (830, 88, 62, 6), (875, 58, 52, -4), (905, 38, 36, -8),
+    (272, 20, 12, -28), (288, 46, 28, -27), (310, 70, 46, -21), (342, 90, 62, -14), (375, 105, 75, -8),
+    (430, 122, 90, -1),
+    (500, 135, 102, 3), (570, 138, 103, 3), (630, 130, 89, 1), (690, 115, 71, 5), (740, 113, 64, 10),
+    (790, 109, 61, 11), (830, 88, 60, 4), (875, 58, 52, -4), (905, 38, 36, -8),
 ]  # fmt: skip
 
 
@@ -75,11 +76,15 @@ ABDOMINAL = (
 SIDEWAYS = 0.45
 """Share of its bulge to the front by which a full belly spreads to each side in a patient on his back."""
 
-RETROPERITONEUM_ML = 1250.0
-"""Lumbar spine, psoas and great vessels of the reference man, which lie inside the outline called cavity."""
+RETROPERITONEUM_ML = 2100.0
+"""Lumbar spine, sacrum, psoas and great vessels of the reference man: they lie inside the outline called cavity."""
 
 
-BELLY_RANGE_MM = (-22.0, 110.0)
+PAINTED = (1.12, 0.003)
+"""What is painted relative to the closed form of `solve_fat_mm`, measured: more by fillets, breasts and hands, less by
+0.3 % for each mm of fat, which does not reach into the corners of a section."""
+
+BELLY_RANGE_MM = (-14.0, 110.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +98,7 @@ class Torso:
     fat_mm, belly_mm : float
         Mean thickness of the subcutaneous fat, and how far the abdominal wall is pushed out by what lies behind it.
     dome_mm : float
-        How much deeper the diaphragm stands than in the reference man.
+        How much deeper the diaphragm stands than in the reference man; negative is higher.
     """
 
     cavity: Array
@@ -122,12 +127,17 @@ def fat_profile(person: Person, depth: Line) -> Line:
     return np.asarray(profile(FAT_WOMAN if person.female else FAT, depth)[0])
 
 
+def leg_fat(person: Person, depth: Line) -> Line:
+    """Return the thickness of subcutaneous fat on the thighs relative to its mean on the trunk, by depth."""
+    return np.asarray(np.interp(depth, (860, 1060), (1.4, 0.85) if person.female else (1.2, 0.7)))
+
+
 def solve_belly_mm(person: Person, build: Build, volumes: Mapping[str, float]) -> float:
     """Return how far the abdominal wall bulges (reference mm) so that the cavity holds the organs and their fat."""
-    depth = np.arange(500.0, 905.0, 5.0)
+    depth = np.arange(450.0, 905.0, 5.0)
     width, ap, _ = profile(CAVITY, depth)
     across, along = trunk_scales(person, build, depth)
-    under_the_dome = np.clip((depth - 528.0) / 70.0, 0.0, 1.0)
+    under_the_dome = np.clip((depth - 528.0 - build.dome_mm) / 70.0, 0.0, 1.0)
     step = across * along * person.scale_z * 5.0 * 1e-3 * under_the_dome
     wanted = sum(volumes[name] for name in ABDOMINAL) + RETROPERITONEUM_ML * person.scale_xy**2 * person.scale_z
     low, high = BELLY_RANGE_MM
@@ -150,20 +160,19 @@ def solve_fat_mm(person: Person, field_end: float, belly_mm: float) -> float:
     width, ap, _ = _trunk_table(person, depth)
     relative, legs = fat_profile(person, depth), profile(LEG, depth)
     share = 0.081 + 0.497 + 2 * (0.045 if person.arms == "up" else 0.050) + 2 * 0.161 * 0.47
-    # Fillets, breasts and hands, which the closed form leaves out, weigh as much again as 5 % of what it counts.
-    share *= 0.95
     side, front = bulge(belly_mm, depth)
     area = person.scale_xy**2 * person.scale_z * 5.0 * 1e-6  # L per mm² of section
 
     def mass_kg(fat: float) -> float:
         t = fat * relative
         trunk = 3.38 * (width + side + t) * (ap + t + 0.5 * front)
-        leg = 2 * np.pi * (legs[0] + 1.1 * fat) * (legs[1] + 1.1 * fat)
+        thick = fat * leg_fat(person, depth)
+        leg = 2 * 3.38 * (legs[0] + thick) * (legs[1] + thick)
         section = np.where(depth < 920, trunk, np.minimum(leg, 1.05 * trunk))
         head = 3.9 * person.scale_xy
         arms = 2 * 2.9 * ((40 + 0.6 * fat) / 46) ** 2 * person.scale_xy**2 * person.scale_z
         lungs = 3.6 * person.scale_xy**2 * person.scale_z
-        return float(1.06 * section.sum() * area + head + arms - lungs)
+        return float(1.06 * section.sum() * area + head + arms - lungs) * (PAINTED[0] - PAINTED[1] * fat)
 
     low, high = 3.0, 90.0
     for _ in range(30):
@@ -182,6 +191,8 @@ class Girth:
         Bulge of the abdominal wall and mean thickness of the subcutaneous fat, reference mm.
     half_width_mm, front_mm, back_mm : float
         Reach to the sides, to the front and to the back of the frame's origin, mm.
+    dome_mm : float
+        Where the diaphragm will stand, about; see `Build`.
     """
 
     belly_mm: float
@@ -189,6 +200,7 @@ class Girth:
     half_width_mm: float
     front_mm: float
     back_mm: float
+    dome_mm: float = 0.0
 
 
 def girth_of(person: Person, build: Build, volumes: Mapping[str, float], field_end: float) -> Girth:
@@ -209,6 +221,7 @@ def girth_of(person: Person, build: Build, volumes: Mapping[str, float], field_e
         half_width_mm=float(max(((width + side + thick) * across).max(), arms * across.max())),
         front_mm=float(((centre + ap + front + thick) * along).max()),
         back_mm=float(((ap + thick - centre) * along).max()),
+        dome_mm=build.dome_mm,
     )  # fmt: skip
 
 
@@ -283,9 +296,9 @@ def draw_body(canvas: Canvas, rng: np.random.Generator, girth: Girth) -> Torso:
     sides, front = _rows(np.stack(bulge(belly, depth)))
     width, ap, centre = _rows(profile(CAVITY, depth))
     cavity = swept(u, v, width + sides, ap, centre, front)
-    cavity = np.maximum(cavity, np.maximum(np.float32(296.0) - d, d - np.float32(905.0)))
+    cavity = np.maximum(cavity, np.maximum(np.float32(270.0) - d, d - np.float32(905.0)))
     canvas.paint(Region(WHOLE, cavity), "visceral_fat", "torso_fat", background=True)
-    return Torso(cavity=cavity, muscle=muscle, fat_mm=fat, belly_mm=belly)
+    return Torso(cavity=cavity, muscle=muscle, fat_mm=fat, belly_mm=belly, dome_mm=girth.dome_mm)
 
 
 def _legs(canvas: Canvas, fat: float, add: Callable[[Region, Array], None]) -> None:
@@ -295,7 +308,7 @@ def _legs(canvas: Canvas, fat: float, add: Callable[[Region, Array], None]) -> N
     box = (slice(None), slice(None), slice(int(k.min()), int(k.max()) + 1))
     depth = canvas.depth[box[2]]
     width, ap, centre, apart = profile(LEG, depth)
-    thick = fat * np.interp(depth, (860, 1060), (1.4, 0.85) if canvas.person.female else (1.2, 0.7))
+    thick = fat * leg_fat(canvas.person, depth)
     # In the groin the thighs touch; from there on a gap opens that heavier people do not have.
     touching = width + 0.68 * thick + np.interp(depth, (950, 1160), (-5.0, 6.0))
     down = np.clip((depth - 900.0) / 80.0, 0.0, 1.0)

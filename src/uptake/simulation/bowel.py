@@ -10,6 +10,7 @@ from uptake.simulation.abdomen import near
 from uptake.simulation.body import SIDEWAYS, Torso
 from uptake.simulation.canvas import Canvas
 from uptake.simulation.fields import Array, Line
+from uptake.simulation.frame import settled
 from uptake.simulation.shapes import Point, Region, spline
 
 COLON: list[Point] = [
@@ -43,10 +44,9 @@ def _inside(torso: Torso, region: Region, gap: float) -> Array:
 
 
 def _colon(canvas: Canvas, torso: Torso, rng: np.random.Generator, volume_ml: float, sigma: float) -> None:
-    deep, lower = 0.6 * torso.belly_mm, torso.dome_mm
+    deep = 0.6 * torso.belly_mm
     wide = 1 + 0.5 * SIDEWAYS * max(torso.belly_mm, 0.0) / 110.0
-    bend = np.interp([p[2] for p in COLON], [600, 850], [0.6 * lower, 0.0])
-    path = [(wide * u, v + deep * b, d + s) for (u, v, d), b, s in zip(COLON, BULGE, bend, strict=True)]
+    path = [(wide * u, v + deep * b, settled(d, torso.dome_mm)) for (u, v, d), b in zip(COLON, BULGE, strict=True)]
     line = [near(rng, p, 5) if n < 15 else p for n, p in enumerate(path)]
     radii = [w * float(rng.uniform(0.8, 1.12)) for w in COLON_RADII]
     factors, gassy = segments(rng, 26, sigma), rng.uniform(size=14)
@@ -85,7 +85,7 @@ def _small_bowel(canvas: Canvas, torso: Torso, rng: np.random.Generator, volume_
     deep = 0.6 * torso.belly_mm
     # A random walk inside the abdomen, smoothed to a tube of some three metres.
     steps = np.cumsum(rng.standard_normal((64, 3)) * (34, 16, 26), axis=0)
-    low, high = np.array([-88.0, 2, 682]), np.array([88.0, 64 + deep, 842])
+    low, high = np.array([-88.0, 2, settled(682.0, torso.dome_mm)]), np.array([88.0, 64 + deep, 842])
     low[0], high[0] = (x * (1 + SIDEWAYS * max(torso.belly_mm, 0.0) / 110.0) for x in (low[0], high[0]))
     span = high - low
     folded = np.abs((steps - steps.mean(0) + span / 2) % (2 * span) - span) / span
@@ -102,7 +102,7 @@ def _small_bowel(canvas: Canvas, torso: Torso, rng: np.random.Generator, volume_
         return np.exp(np.float32(sigma) * canvas.coarse[region.box]).astype(np.float32)
 
     region, cover = canvas.organ(
-        "small_bowel", "small_bowel", lambda: tube, volume_ml, bounds=lambda r: _inside(torso, r, 5.0), limit_mm=18.0,
+        "small_bowel", "small_bowel", lambda: tube, volume_ml, bounds=lambda r: _inside(torso, r, 5.0), limit_mm=30.0,
         look=lambda r: {"suv_factor": factor(r)},
     )  # fmt: skip
     # Loops stay thin whatever room they are given: the lumen follows the centre line.

@@ -52,6 +52,8 @@ class Canvas:
         Fraction of each voxel that an organ has claimed.
     body : array (i, j, k) or None
         Fraction of each voxel inside the skin.
+    dome_mm : float
+        How much deeper the diaphragm stands than in the reference man; see `frame.settled`.
     given : dict
         Class name -> region that comes from a label map and is not to be drawn.
     """
@@ -87,6 +89,7 @@ class Canvas:
         self.organs = np.zeros(self.shape, np.uint8)
         self.owned = np.zeros(self.shape, np.float32)
         self.body: Array | None = None
+        self.dome_mm = 0.0
         self.given: dict[str, Region] = {}
         self._reserved: dict[str, Array] = {}
 

@@ -10,12 +10,10 @@ import numpy as np
 from uptake.simulation.body import Torso
 from uptake.simulation.canvas import Canvas
 from uptake.simulation.fields import Array
+from uptake.simulation.frame import DOME_RANGE_MM, settled
 from uptake.simulation.labels import LUNGS, organ_id
 from uptake.simulation.shapes import Box, Region, ellipsoid_distance, smooth_union
 from uptake.simulation.skeleton import spine_front
-
-DOME_RANGE_MM = (-26.0, 30.0)
-"""How far the diaphragm may stand above and below that of the reference man."""
 
 HEART_CENTRE = (-26.0, 26.0, 500.0)
 HEART_ML = 792.0
@@ -24,11 +22,11 @@ HEART_ML = 792.0
 
 def dome_depth(u: Array, v: Array) -> Array:
     """Return the depth (mm) of the diaphragm over each point: two domes that fall steeply towards the chest wall."""
-    right = 526 + 0.0058 * ((u - 70) ** 2) + 0.0088 * ((v - 12) ** 2)
-    left = 541 + 0.0065 * ((u + 72) ** 2) + 0.0095 * ((v - 10) ** 2)
+    right = 526 + 0.0050 * ((u - 70) ** 2) + 0.0068 * ((v - 14) ** 2)
+    left = 541 + 0.0056 * ((u + 72) ** 2) + 0.0074 * ((v - 12) ** 2)
     low = np.minimum(right, left)
     # The ribs' inner side: lung goes down in a narrow recess, deepest behind.
-    return np.asarray(np.minimum(low, 632 - 0.25 * v), dtype=np.float32)
+    return np.asarray(np.minimum(low, 612 - 0.25 * v), dtype=np.float32)
 
 
 def draw_chest(
@@ -41,51 +39,54 @@ def draw_chest(
     effusion: str | None = None,
 ) -> Torso:
     """Paint the content of the chest; return the torso with the diaphragm where the lungs have put it."""
-    box = canvas.box((-150, -110, 290), (150, 120, 680))
+    box = canvas.box((-150, -130, 266), (150, 140, 680))
     at = canvas.at(box)
     u, v, d = at
     cavity = torso.cavity[box]
     strength = float(rng.uniform(0.6, 1.1))
-    canvas.paint(
-        Region(box, np.maximum(cavity, d - dome_depth(u, v) - 24)), "mediastinal_fat", "mediastinum", background=True
-    )
-    trachea = [(0, 26, 262), (0, 12, 310), (3, -8, 375), (4, -14, 398)]
+    roof = d - dome_depth(u, v) - np.float32(torso.dome_mm + 24)
+    canvas.paint(Region(box, np.maximum(cavity, roof)), "mediastinal_fat", "mediastinum", background=True)
+    fork = settled(396, torso.dome_mm)
+    trachea = [(0, 26, 262), (0, 12, 310), (3, -8, fork - 21), (4, -14, fork + 2)]
     canvas.paint(canvas.tube(trachea, [8.5] * 4, smooth=8), "gas", "trachea")
-    for side, end in ((1, (46, -22, 438)), (-1, (-50, -26, 442))):
-        canvas.paint(canvas.tube([(4, -14, 396), (side * 18, -18, 412), end], [7, 6.5, 4.5]), "gas", "trachea")
+    for side, end in ((1, (46, -22, fork + 42)), (-1, (-50, -26, fork + 46))):
+        canvas.paint(canvas.tube([(4, -14, fork), (side * 18, -18, fork + 16), end], [7, 6.5, 4.5]), "gas", "trachea")
     gullet = [(-3.0, spine_front(x) + 26 + (14 if x > 520 else 0), float(x)) for x in range(275, 580, 25)]
     canvas.paint(canvas.tube(gullet, [8.5] * len(gullet)), "esophagus", "esophagus")
-    heart = _draw_heart(canvas, box, volumes["heart"], heart_pattern, strength)
-    spine = np.interp(d, np.arange(280, 700, 20), [spine_front(x) for x in range(280, 700, 20)]).astype(np.float32)
+    heart = _draw_heart(canvas, box, volumes["heart"], heart_pattern, strength, torso.dome_mm)
+    spine = np.interp(d, np.arange(260, 700, 20), [spine_front(x) for x in range(260, 700, 20)]).astype(np.float32)
     # A column between the lungs: narrow in front of and behind the heart, wide at the vessels.
-    half = np.interp(d, [290, 330, 385, 420, 470, 560], [30, 34, 36, 32, 26, 24]).astype(np.float32)
+    levels = [settled(x, torso.dome_mm) for x in (270, 330, 385, 420, 470, 560)]
+    half = np.interp(d, levels, [22, 36, 39, 36, 30, 26]).astype(np.float32)
     waist = half * np.clip(1.15 - 0.006 * np.abs(v - 5), 0.45, 1.1) + 6 * np.clip((v - 70) / 20, 0, 1)
     column = np.asarray(np.abs(u + 3) - waist, dtype=np.float32)
     bodies = np.sqrt(u**2 + (v - spine) ** 2) - 27
     middle = smooth_union(smooth_union(column, bodies, 12), heart - 2, 10)
     pleura = np.maximum(cavity + 1.5, -middle)
     if any(name in canvas.given for name in LUNGS):
-        _dress_given_lungs(canvas)
+        _dress_given_lungs(canvas, torso.dome_mm)
         return torso
     above = d - dome_depth(u, v)
-    torso = replace(torso, dome_mm=_dome_shift(canvas, box, pleura, above, volumes))
+    torso = replace(torso, dome_mm=_dome_shift(canvas, box, pleura, above, volumes, torso.dome_mm))
     lung = np.maximum(pleura, above - np.float32(torso.dome_mm))
     if effusion is not None:
         lung = _draw_effusion(canvas, Region(box, lung), effusion, volumes["pleural_effusion"])
-    _draw_lungs(canvas, Region(box, lung))
+    _draw_lungs(canvas, Region(box, lung), torso.dome_mm)
     return torso
 
 
-def _dome_shift(canvas: Canvas, box: Box, pleura: Array, above: Array, volumes: Mapping[str, float]) -> float:
+def _dome_shift(
+    canvas: Canvas, box: Box, pleura: Array, above: Array, volumes: Mapping[str, float], dome_mm: float
+) -> float:
     """Return how much lower the domes must stand for the space beside the mediastinum to hold the lungs."""
     free = (pleura < 0) & (canvas.owned[box] < 0.5)
     heights = above[free]
     if heights.size == 0:
-        return 0.0
+        return dome_mm
     wanted = round((volumes["lungs"] + volumes.get("pleural_effusion", 0.0)) / canvas.voxel_ml)
     shift = float(np.partition(heights, min(wanted, heights.size) - 1)[min(wanted, heights.size) - 1])
     # A field that ends in the chest shows no diaphragm to place.
-    return float(np.clip(shift, *DOME_RANGE_MM)) if float(canvas.depth.max()) > 640 else 0.0
+    return float(np.clip(shift, *DOME_RANGE_MM)) if float(canvas.depth.max()) > 640 else dome_mm
 
 
 def _draw_effusion(canvas: Canvas, lung: Region, side: str, volume_ml: float) -> Array:
@@ -99,11 +100,11 @@ def _draw_effusion(canvas: Canvas, lung: Region, side: str, volume_ml: float) ->
     return np.maximum(lung.distance, -fluid.distance)
 
 
-def lung_lobes(at: tuple[Array, Array, Array]) -> tuple[tuple[str, Array], ...]:
+def lung_lobes(at: tuple[Array, Array, Array], dome_mm: float) -> tuple[tuple[str, Array], ...]:
     """Return the five lobes as signed functions of the position: negative inside, cut by the fissures."""
     u, v, d = at
-    oblique = d - (452 - 0.95 * v)
-    level = d - 446
+    oblique = d - (452 + 0.5 * dome_mm - (0.95 + 0.005 * dome_mm) * v)
+    level = d - settled(446, dome_mm)
     return (
         ("lung_upper_lobe_right", np.maximum(-u, np.maximum(oblique, level))),
         ("lung_middle_lobe_right", np.maximum(-u, np.maximum(oblique, -level))),
@@ -113,11 +114,11 @@ def lung_lobes(at: tuple[Array, Array, Array]) -> tuple[tuple[str, Array], ...]:
     )
 
 
-def _lung_look(canvas: Canvas, box: Box) -> tuple[Array, Array]:
+def _lung_look(canvas: Canvas, box: Box, dome_mm: float) -> tuple[Array, Array]:
     """Return factor on SUV and shift of HU: denser and better perfused behind, vessels around the hilum."""
     u, v, d = canvas.at(box)
     behind = np.clip(-(v - 10) / 90, -1, 1)
-    hilum = np.exp(-((np.abs(u) - 45) ** 2 + (v + 15) ** 2 + (d - 430) ** 2) / (2 * 55.0**2))
+    hilum = np.exp(-((np.abs(u) - 45) ** 2 + (v + 15) ** 2 + (d - settled(430, dome_mm)) ** 2) / (2 * 55.0**2))
     fine, coarse = canvas.fine[box], canvas.coarse[box]
     # Vessels run where two random fields vanish.
     vessel = np.exp(-(fine**2 + (1.2 * coarse) ** 2) / (0.06 + 0.25 * hilum))
@@ -126,56 +127,56 @@ def _lung_look(canvas: Canvas, box: Box) -> tuple[Array, Array]:
     return suv.astype(np.float32), hu.astype(np.float32)
 
 
-def _draw_lungs(canvas: Canvas, lung: Region) -> None:
-    suv, hu = _lung_look(canvas, lung.box)
+def _draw_lungs(canvas: Canvas, lung: Region, dome_mm: float) -> None:
+    suv, hu = _lung_look(canvas, lung.box, dome_mm)
     before = canvas.owned[lung.box].copy()
     # One coat for both lungs, then the lobes as labels: a fissure must not leave a seam of half-painted voxels.
     cover = canvas.paint(lung, "lung", suv_factor=suv, hu_shift=hu, claim=True)
     inside = (cover >= 0.5) & (cover > before)
-    for name, lobe in lung_lobes(canvas.at(lung.box)):
+    for name, lobe in lung_lobes(canvas.at(lung.box), dome_mm):
         canvas.organs[lung.box][inside & (lobe <= 0)] = organ_id(name)
 
 
-def _dress_given_lungs(canvas: Canvas) -> None:
+def _dress_given_lungs(canvas: Canvas, dome_mm: float) -> None:
     for name in LUNGS:
         if name in canvas.given:
             region = canvas.given[name]
-            suv, hu = _lung_look(canvas, region.box)
+            suv, hu = _lung_look(canvas, region.box, dome_mm)
             canvas.organ(name, "lung", lambda r=region: r, look=lambda _, a=suv, b=hu: {"suv_factor": a, "hu_shift": b})
 
 
-def _draw_heart(canvas: Canvas, box: Box, volume_ml: float, pattern: str, strength: float) -> Array:
+def _draw_heart(canvas: Canvas, box: Box, volume_ml: float, pattern: str, strength: float, dome_mm: float) -> Array:
     """Paint the heart and return the distance to its outline on `box`."""
     at = canvas.at(box)
     person = canvas.person
     # Factor on the reference man's heart beyond what the frame scales.
     size = float(np.cbrt(volume_ml / (HEART_ML * person.scale_xy**2 * person.scale_z)))
 
+    x, y, z = HEART_CENTRE[0], HEART_CENTRE[1], settled(HEART_CENTRE[2], dome_mm)
+
     def outline() -> Region:
-        x, y, z = HEART_CENTRE
-        body = ellipsoid_distance(at, HEART_CENTRE, (62 * size, 44 * size, 50 * size), turn=(0, -34, 24))
+        body = ellipsoid_distance(at, (x, y, z), (62 * size, 44 * size, 50 * size), turn=(0, -34, 24))
         atria = ellipsoid_distance(at, (x + 42 * size, y - 12 * size, z - 22 * size), (36 * size, 34 * size, 46 * size))
         return Region(box, smooth_union(body, atria, 18))
 
     region, cover = canvas.organ("heart", "blood_wall", outline, volume_ml)
-    offset = np.zeros(3)
+    centre = np.array([x, y, z])
     if "heart" in canvas.given:
         inside = region.distance < 0
         u, v, d = canvas.at(region.box)
         # The ventricle sits where the given heart does: 12 mm to the left, in front of and below its centroid.
-        offset = np.array([float(axis[inside].mean()) for axis in (u, v, d)]) - np.asarray(HEART_CENTRE) - (12, -6, -6)
+        centre = np.array([float(axis[inside].mean()) for axis in (u, v, d)]) - (12, -6, -6)
         size = float(np.cbrt(inside.sum() * canvas.voxel_ml / (HEART_ML * person.scale_xy**2 * person.scale_z)))
     canvas.paint(region.inset(4), "blood", "heart", within=cover)
-    _draw_ventricles(canvas, region.box, cover, offset, size, pattern, strength)
+    _draw_ventricles(canvas, region.box, cover, centre, size, pattern, strength)
     return region.on(box)
 
 
 def _draw_ventricles(
-    canvas: Canvas, box: Box, cover: Array, offset: np.ndarray, size: float, pattern: str, strength: float
+    canvas: Canvas, box: Box, cover: Array, centre: np.ndarray, size: float, pattern: str, strength: float
 ) -> None:
     """Paint the left ventricle as half an ellipsoid of revolution, open at the base, and a thin right one."""
     u, v, d = canvas.at(box)
-    centre = np.asarray(HEART_CENTRE) + offset
     base = centre + size * np.array([12.0, -20.0, -14.0])
     axis = size * np.array([-64.0, 46.0, 52.0])
     length = float(np.linalg.norm(axis))

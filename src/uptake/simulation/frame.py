@@ -1,6 +1,6 @@
 """Where the reference man's millimetres lie in one patient: a depth for each slice, a size and a centre at each depth.
 
-Anatomy is written in the frame of a man of 1.76 m: u to his right, v to the front, d downwards from the vertex, mm.
+Anatomy is written in the frame of a man of 1.83 m: u to his right, v to the front, d downwards from the vertex, mm.
 """
 
 from __future__ import annotations
@@ -15,8 +15,18 @@ from uptake.simulation.person import Person
 HEAD_END_MM = 235.0
 """Depth below the vertex, reference mm, above which lengths scale with the head and below which with the trunk."""
 
-REFERENCE_BRAIN_ML, REFERENCE_LUNGS_ML = 1394.0, 4615.0
-"""Brain and lungs of the man whose millimetres these are."""
+REFERENCE_BRAIN_ML, REFERENCE_LUNGS_ML = 1394.0, 5700.0
+"""Brain and lungs of the man whose millimetres these are; he holds a deep breath."""
+
+TYPICAL_LUNGS = 0.64
+"""Lungs of a patient who breathes shallowly, relative to that deep breath."""
+
+LUNG_SECTION_ML_PER_MM = 35.0
+"""What the diaphragm's rise by 1 mm takes from the reference man's lungs."""
+
+
+DOME_RANGE_MM = (-75.0, 25.0)
+"""How far the diaphragm may stand above and below that of the reference man."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,23 +60,37 @@ class Build:
         Size of the head.
     chest : float
         Width and depth of the chest beside those of the trunk.
+    dome_mm : float
+        How much deeper the diaphragm stands than in the reference man, about, reference mm; negative is higher.
     """
 
     head: float
     chest: float
+    dome_mm: float = 0.0
 
 
 def build_of(person: Person, volumes: dict[str, float]) -> Build:
-    """Return the head that holds this brain and the chest that goes half the way to hold these lungs.
+    """Return the head that holds this brain, and chest and diaphragm that hold these lungs.
 
-    The other half is the diaphragm's: it stands lower under larger lungs.
+    Large lungs lie in a wide chest to one half, and on a low diaphragm to the other.
     """
     trunk = person.scale_xy**2 * person.scale_z
-    lungs = volumes["lungs"] / (REFERENCE_LUNGS_ML * trunk)
+    lungs = volumes["lungs"] + volumes.get("pleural_effusion", 0.0)
+    chest = float(np.clip((lungs / (TYPICAL_LUNGS * REFERENCE_LUNGS_ML * trunk)) ** (1 / 4), 0.93, 1.07))
+    missing = lungs / (trunk * chest**2) - REFERENCE_LUNGS_ML
     return Build(
         head=float(np.clip(np.cbrt(volumes["brain"] / REFERENCE_BRAIN_ML), 0.88, 1.1)),
-        chest=float(np.clip(lungs ** (1 / 3), 0.92, 1.08)),
+        chest=chest,
+        dome_mm=float(np.clip(missing / LUNG_SECTION_ML_PER_MM, *DOME_RANGE_MM)),
     )
+
+
+def settled(depth: float, dome_mm: float) -> float:
+    """Return the depth of a soft organ when the diaphragm stands `dome_mm` deeper than in the reference man.
+
+    Full shift from the domes to the liver's middle, none at the top of the lungs and at the pelvic floor.
+    """
+    return depth + dome_mm * float(np.interp(depth, (360.0, 530.0, 600.0, 900.0), (0.0, 1.0, 1.0, 0.0)))
 
 
 def trunk_scales(person: Person, build: Build, depth: Line) -> tuple[Line, Line]:
@@ -77,8 +101,8 @@ def trunk_scales(person: Person, build: Build, depth: Line) -> tuple[Line, Line]
     across = person.scale_xy * (1 + (build.chest - 1) * chest)
     # A fuller abdomen widens its content too, to the front more than to the sides.
     belly = np.exp(-(((depth - 690.0) / 150.0) ** 2)) * np.clip(person.corpulence, -0.8, 2.0)
-    width = build.head * (1 - trunk) + trunk * across * (1 + 0.05 * belly)
-    ap = build.head * (1 - trunk) + trunk * across * (1 + 0.10 * belly)
+    width = build.head * (1 - trunk) + trunk * across * (1 + 0.02 * belly)
+    ap = build.head * (1 - trunk) + trunk * across * (1 + 0.03 * belly)
     return width, ap
 
 

@@ -18,6 +18,7 @@ from uptake.core.types import Vector3
 from uptake.core.units import MM3_PER_ML
 from uptake.simulation.canvas import Canvas
 from uptake.simulation.fields import Array, Line
+from uptake.simulation.frame import settled
 from uptake.simulation.labels import organ_id
 from uptake.simulation.sites import FDG_CONTRAST, HOSTS, LIMITS_ML, SITES, STATION_SHARES, STATIONS, UPTAKE
 from uptake.simulation.skeleton import spine_front
@@ -163,6 +164,8 @@ def _station(
     u, v, d = points[int(rng.integers(len(points)))]
     if station == "retroperitoneum":
         v = spine_front(d) + 32.0
+    elif station in ("mediastinum", "mesentery"):
+        d = settled(d, canvas.dome_mm)
     centre = np.asarray(canvas.world((-u if chance < 0.5 else u, v, d))) + step * (5.0, 4.0, 6.0)
     return station, np.asarray(centre)
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from uptake.core.types import Vector3
 from uptake.simulation.canvas import Canvas
+from uptake.simulation.frame import settled
 from uptake.simulation.labels import organ_id
 from uptake.simulation.person import PatientConfig
 from uptake.simulation.shapes import Point, Region
@@ -119,7 +120,7 @@ def _ureter(canvas: Canvas, rng: np.random.Generator, suv: float, rate: float) -
     urine = canvas.tissues["renal_pelvis"].suv
     for side, name in ((1, "right"), (-1, "left")):
         chance = rng.uniform()
-        for depth in rng.uniform(705, 868, size=int(rng.integers(1, 4))):
+        for depth in rng.uniform(680, 868, size=int(rng.integers(1, 4))):
             length, full = rng.uniform(6, 34), float(rng.uniform(0.4, 1.0))
             if chance >= rate:
                 continue
@@ -200,7 +201,8 @@ def _reactive_nodes(canvas: Canvas, rng: np.random.Generator, suv: float, rate: 
         places = [(side * 132, -14 + 6.0 * n, 392 + 12.0 * n) for n in range(3)]
         name = "axilla"
     else:
-        places, name = [(s * 40.0, -14.0, 430.0) for s in (1, -1)] + [(4.0, -18.0, 422.0)], "hilum"
+        level = settled(430.0, canvas.dome_mm)
+        places, name = [(s * 40.0, -14.0, level) for s in (1, -1)] + [(4.0, -18.0, level - 8)], "hilum"
     found = []
     for u, v, d in places:
         found += _tube(canvas, "reactive_node", name, [(u, v, d), (u, v, d + 7)], [4.0, 4.0],
@@ -211,10 +213,11 @@ def _reactive_nodes(canvas: Canvas, rng: np.random.Generator, suv: float, rate: 
 def _ganglia(canvas: Canvas, rng: np.random.Generator, suv: float, rate: float) -> list[Mimic]:
     """Coeliac ganglia, thin and comma-shaped beside the aorta; sometimes stellate and sacral ones."""
     found = []
-    front = spine_front(640)
+    level = settled(650.0, canvas.dome_mm)
+    front = spine_front(level)
     for side in (1, -1):
         coeliac: list[Point] = [
-            (side * 14, front + 34, 634), (side * 22, front + 26, 642), (side * 20, front + 20, 652),
+            (side * 14, front + 34, level - 14), (side * 22, front + 26, level - 6), (side * 20, front + 20, level + 4),
         ]  # fmt: skip
         if rng.uniform() < 0.9:
             found += _tube(canvas, "ganglion", "coeliac", coeliac, [2.4, 3.0, 2.0], suv, 30.0)
@@ -290,7 +293,7 @@ def _uncinate(canvas: Canvas, rng: np.random.Generator, suv: float, rate: float)
 
 
 def _accessory_spleen(canvas: Canvas, rng: np.random.Generator, suv: float, rate: float) -> list[Mimic]:
-    point: Point = (-78.0, -20.0, 622.0 + float(rng.uniform(-14, 14)))
+    point: Point = (-78.0, -20.0, settled(622.0 + float(rng.uniform(-14, 14)), canvas.dome_mm))
     return _tube(canvas, "accessory_spleen", "splenic_hilum", [point, (point[0], point[1], point[2] + 4)], [6.0, 6.0],
                  canvas.tissues["spleen"].suv, 46.0)  # fmt: skip
 

@@ -142,12 +142,13 @@ def paint_person(
     streams = rng.spawn(7)
     torso = body.draw_body(canvas, streams[0], girth)
     skeleton.draw_skeleton(canvas, torso, hip_prosthesis=condition.hip_prosthesis)
-    vessels.draw_vessels(canvas)
+    vessels.draw_vessels(canvas, torso.dome_mm)
     muscles.draw_muscles(canvas, torso, streams[1])
     head.draw_head(canvas, streams[2], volumes)
     torso = chest.draw_chest(
         canvas, torso, streams[3], volumes, heart_pattern=uptake.heart_pattern, effusion=condition.effusion
     )
+    canvas.dome_mm = torso.dome_mm
     abdomen.draw_abdomen(canvas, torso, streams[4], volumes)
     abdomen.draw_pelvis(canvas, streams[5], volumes)
     bowel.draw_bowel(canvas, torso, streams[6], volumes, segment_sigma=uptake.bowel_sigma)
