@@ -12,7 +12,7 @@ import pytest
 from uptake.core.anatomy import GROUPINGS, class_table
 from uptake.core.errors import OutputError, UsageError
 from uptake.io.find import find_cases
-from uptake.io.image import read_labels
+from uptake.io.image import read_image, read_labels
 from uptake.io.read import read_case
 from uptake.sampling.splits import folds_from_json
 from uptake.simulation.label_noise import LabelNoise
@@ -105,6 +105,17 @@ def test_labels_are_wrong_as_recorded_and_the_truth_is_kept(cohort):
     lesions = read_labels(out / "labelsTr_clean" / "sim_00005.nii.gz")[0].array
     instances = read_labels(out / "truthTr" / "sim_00005" / "lesion_instances.nii.gz")[0].array
     np.testing.assert_array_equal(lesions > 0, instances > 0)
+
+
+def test_the_endless_scan_lies_between_truth_and_scan(cohort):
+    out, _ = cohort
+    folder = out / "truthTr" / "sim_00006"
+    ideal = read_image(folder / "noise_free.nii.gz")[0].array
+    scanned = read_image(out / "imagesTr" / "sim_00006_0001.nii.gz")[0].array
+    low = read_image(out / "imagesTr_dose_0.05" / "sim_00006_0001.nii.gz")[0].array
+    liver = read_labels(out / "organsTr_clean" / "sim_00006.nii.gz")[0].array == ORGAN_IDS["liver"]
+    assert np.std(scanned[liver] - ideal[liver]) < 0.5 * np.std(low[liver] - ideal[liver])
+    assert ideal[liver].mean() == pytest.approx(scanned[liver].mean(), rel=0.05)
 
 
 def test_organ_maps_serve_both_methods_by_name(cohort):

@@ -81,7 +81,7 @@ def patient(
     decay_correction
         Of the DICOM PET: START, ADMIN, NONE.
     truth
-        Also write activity without noise, labels in the frame of the CT, and the motion between.
+        Also write activity without blur and noise, an endless scan, labels in the frame of the CT, the motion between.
     jobs
         Processes.
     quiet
@@ -156,7 +156,7 @@ def cohort(
     label_noise
         Rates of label errors: erosion=0.2,dilation=0.1,shift=0.1,missing=0.05,wander=0.1,swapped=0.02.
     truth
-        Also write activity without noise, labels in the frame of the CT, and the motion between.
+        Also write activity without blur and noise, an endless scan, labels in the frame of the CT, the motion between.
     jobs
         Processes; by default as many as CPUs. The files do not depend on it.
     again

@@ -80,7 +80,8 @@ def simulate(
     dicom : DicomStyle, optional
         Write DICOM instead of NIfTI.
     keep_truth : bool
-        Also write truth/: activity without blur and noise, the labels in the frame of the CT, and the motion between.
+        Also write truth/: activity without blur and noise, the image of an endless scan, the labels in the frame of
+        the CT, and the motion between.
     jobs : int or None
         Processes; None takes as many as there are CPUs. The files do not depend on it.
     on_patient : callable, optional
@@ -113,7 +114,7 @@ def _make(job: _Job) -> Made:
     lesions = _lesions_of(job)
     if lesions is not None:
         return Made(job.folder, lesions, kept=True)
-    patient = simulated(job.seed, job.settings, threads=job.threads)
+    patient = simulated(job.seed, job.settings, threads=job.threads, noise_free=job.keep_truth)
     with whole_folder(job.folder, own=_entries(job)) as place:
         if job.dicom is None:
             _write_images(patient, place)
@@ -142,10 +143,12 @@ def truth_of(patient: Simulated) -> dict[str, object]:
 
 
 def write_truth(patient: Simulated, folder: Path) -> None:
-    """Write what no scanner shows: activity, lesions one by one, labels in the frame of the CT, and the motion."""
+    """Write what no scanner shows: activity, an endless scan, lesions one by one, the frame of the CT, the motion."""
     folder.mkdir(exist_ok=True)
     truth, frame = patient.truth, patient.scan.frame
     write_volume(truth.activity, folder / "activity.nii.gz")
+    if patient.scan.noise_free is not None:
+        write_volume(patient.scan.noise_free, folder / "noise_free.nii.gz")
     write_volume(truth.lesions, folder / "lesion_instances.nii.gz")
     write_volume(frame.organs, folder / "organs_ct.nii.gz")
     write_volume(frame.lesions, folder / "lesion_instances_ct.nii.gz")

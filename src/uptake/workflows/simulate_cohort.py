@@ -156,7 +156,8 @@ def _make(job: _Job) -> _Done:
     try:
         if not job.again and _is_done(job, case):
             return _Done(case, "kept")
-        patient = simulated(job.seed, job.settings.simulation, threads=job.threads)
+        truth = job.settings.keep_truth
+        patient = simulated(job.seed, job.settings.simulation, threads=job.threads, noise_free=truth)
         _write(patient, job)
     except OutputError as error:
         return _Done(case, "stopped", stop=str(error))

@@ -138,8 +138,10 @@ def case_name(seed: int) -> str:
     return f"sim_{seed:05d}"
 
 
-def simulated(seed: int, settings: SimulationSettings, *, threads: int = 1) -> Simulated:
+def simulated(seed: int, settings: SimulationSettings, *, threads: int = 1, noise_free: bool = False) -> Simulated:
     """Return the patient of a seed and his PET/CT: the same numbers however many threads work on it.
+
+    With `noise_free` the expected counts are reconstructed too: what an endless scan would show.
 
     Raises
     ------
@@ -151,7 +153,13 @@ def simulated(seed: int, settings: SimulationSettings, *, threads: int = 1) -> S
     person = replace(settings.person, tracer=settings.tracer_of(seed), contrast="none")
     truth = simulate_truth(seed, spacing_mm=settings.spacing_mm, n_lesions=settings.n_lesions, config=person)
     scan = scan_patient(
-        truth, site, seed=seed, fractions=(1.0, *settings.doses), motion=settings.motion_of(seed, site), threads=threads
+        truth,
+        site,
+        seed=seed,
+        fractions=(1.0, *settings.doses),
+        motion=settings.motion_of(seed, site),
+        noise_free=noise_free,
+        threads=threads,
     )
     parameters = {
         **truth.parameters,
