@@ -160,7 +160,10 @@ def test_other_settings_are_refused_unless_the_cohort_is_to_be_replaced(tmp_path
     with pytest.raises(UsageError, match=r"other settings \(keep_truth, label_noise_erosion"):
         simulate_cohort(tmp_path, patients=1, seed=5, settings=NOISY, jobs=1)
     assert content(tmp_path) == before
-    assert simulate_cohort(tmp_path, patients=1, seed=5, settings=NOISY, jobs=1, again=True).written == ("sim_00005",)
+    assert simulate_cohort(tmp_path, patients=1, seed=6, settings=NOISY, jobs=1, again=True).written == ("sim_00006",)
+    # Nothing of the other settings is left among the images.
+    assert not [name for name in content(tmp_path) if "sim_00005" in name]
+    assert {case.id for case in find_cases(tmp_path)} == {"sim_00006"}
 
 
 def test_a_folder_with_other_data_is_refused(tmp_path):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -45,7 +46,7 @@ LESION_NOISE_SEED, ORGAN_NOISE_SEED = 1, 2
 
 CT_CHANNEL, PET_CHANNEL = "0000", "0001"
 
-IMAGES, LESIONS, ORGANS = "imagesTr", "labelsTr", "organsTr"
+IMAGES, LESIONS, ORGANS, TRUTHS = "imagesTr", "labelsTr", "organsTr", "truthTr"
 
 
 @dataclass(frozen=True)
@@ -197,8 +198,8 @@ def _write(patient: Simulated, job: _Job) -> None:
         (out / name).parent.mkdir(exist_ok=True)
         write_volume(volume, out / name)
     if job.settings.keep_truth:
-        (out / "truthTr").mkdir(exist_ok=True)
-        write_truth(patient, out / "truthTr" / case)
+        (out / TRUTHS).mkdir(exist_ok=True)
+        write_truth(patient, out / TRUTHS / case)
     record.parent.mkdir(exist_ok=True)
     write_json(
         {
@@ -254,6 +255,23 @@ def _require_same_cohort(out: Path, settings: CohortSettings, again: bool) -> No
             f"{out}: holds a cohort made with other settings ({', '.join(_differences(old, settings.as_json()))}). "
             "Choose another output folder, or replace its cases with --again."
         )
+    if old != settings.as_json():
+        _remove_cases(out)
+
+
+def _remove_cases(out: Path) -> None:
+    """Remove what the records list: cases of two settings in one folder would be no dataset."""
+    for path in sorted((out / RECORDS).glob("*.json")):
+        try:
+            names = list(_record(path)["files"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise OutputError(f"{path}: cannot be read, so what belongs to this case is not known.") from error
+        # A record that was tampered with must not reach files outside of the dataset.
+        for file in (out / name for name in names):
+            if file.resolve().is_relative_to(out.resolve()):
+                file.unlink(missing_ok=True)
+        shutil.rmtree(out / TRUTHS / path.stem, ignore_errors=True)
+        path.unlink()
 
 
 def _differences(old: object, new: object) -> list[str]:
