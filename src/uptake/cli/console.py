@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 
 def say(text: str = "") -> None:
@@ -15,6 +16,12 @@ def say(text: str = "") -> None:
 def complain(text: str) -> None:
     """Print an error on standard error."""
     print(f"uptake: {text}", file=sys.stderr)
+
+
+def show_gate(run: Mapping[str, Any]) -> None:
+    """Print the line of the input gate that a run.json holds, if it was asked."""
+    if run.get("gate"):
+        say(f"  {run['gate']['line']}")
 
 
 def table(rows: Sequence[Mapping[str, object]], columns: Mapping[str, str]) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from uptake.cli.console import say, table
+from uptake.cli.console import say, show_gate, table
 
 
 def quantify(
@@ -21,6 +21,7 @@ def quantify(
     min_volume_ml: float = 0.0,
     mtv: str = "mask",
     assume_suv: bool = False,
+    gate: bool = True,
     roi: Annotated[tuple[str, ...], Parameter(name=["--roi"], consume_multiple=True)] = (),
     made_by: str | None = None,
     dicom: bool = True,
@@ -46,6 +47,8 @@ def quantify(
         Which voxels of a lesion count as metabolic volume: mask, 41%, suv2.5, suv4.
     assume_suv
         Take the PET as SUV although its values say otherwise.
+    gate
+        Judge PET and CT and show a traffic light; see uptake segment.
     roi
         Which regions of a SEG or RTSTRUCT are lesions, by name or number; uptake regions lists them.
     made_by
@@ -55,6 +58,8 @@ def quantify(
     keep_identifiers
         Copy name, ID, birth date, accession number and the like into these files, as an archive wants them.
     """
+    import json
+
     from uptake.io.write import require_writable
 
     require_writable(out)
@@ -71,6 +76,7 @@ def quantify(
         min_volume_ml=min_volume_ml,
         mtv_method=mtv,
         assume_suv=assume_suv,
+        gate=gate,
         roi=roi or None,
         made_by=made_by,
         dicom=DicomSettings(KINDS if dicom else (), keep_identifiers),
@@ -85,6 +91,7 @@ def quantify(
         say(f"  total: MTV {found.totals.mtv_ml:.1f} mL, TLG {found.totals.tlg_g:.1f} g")
     else:
         say("  The mask is empty.")
+    show_gate(json.loads((folder / "run.json").read_text(encoding="utf-8")))
     for warning in found.warnings:
         say(f"  ! {warning}")
     say(f"  {folder / 'report.html'}")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from uptake.cli.console import complain, progress, say, table
+from uptake.cli.console import complain, progress, say, show_gate, table
 from uptake.core.errors import CohortError, UsageError
 from uptake.zoo.cards import DEFAULT_MODEL
 
@@ -31,6 +31,7 @@ def segment(
     connectivity: int = 18,
     min_volume_ml: float = 0.0,
     assume_suv: bool = False,
+    gate: bool = True,
     dicom: bool = True,
     keep_identifiers: Annotated[bool, Parameter(negative="")] = False,
     again: bool = False,
@@ -74,6 +75,9 @@ def segment(
         Leave smaller lesions out of the table.
     assume_suv
         Take the PET as SUV although its values say otherwise.
+    gate
+        Judge the input (units, times, orientation, coverage, CT against PET) and show a traffic light; it stops nothing
+        and takes about a second. --no-gate leaves it out.
     dicom
         For DICOM studies, write lesions.seg.dcm, lesions.rtstruct.dcm and measurements.sr.dcm too.
     keep_identifiers
@@ -128,6 +132,7 @@ def segment(
             device=device,
             settings=settings,
             assume_suv=assume_suv,
+            gate=gate,
             again=again,
             dicom=DicomSettings(KINDS if dicom else (), keep_identifiers),
             on_window=on_window,
@@ -176,6 +181,7 @@ def _show(folder: Path) -> None:
         say(f"  total: MTV {totals['mtv_ml']:.1f} mL, TLG {totals['tlg_g']:.1f} g")
     else:
         say("  No lesion was found.")
+    show_gate(run)
     for warning in run["warnings"]:
         say(f"  ! {warning}")
     say(f"  {folder / 'report.html'}")

@@ -35,6 +35,7 @@ def segment_cases(
     assume_suv: bool = False,
     again: bool = False,
     dicom: DicomSettings | None = None,
+    gate: bool = True,
     on_case: Callable[[str, str], None] | None = None,
     on_window: Callable[[int, int], None] | None = None,
 ) -> CohortResult:
@@ -53,6 +54,8 @@ def segment_cases(
         Do complete cases anew.
     dicom : DicomSettings, optional
         Which DICOM objects are written for cases that came as DICOM; all by default, without identifiers.
+    gate : bool
+        Judge every input first; see `uptake.gate`.
     on_case : callable, optional
         Told (case id, "start" | "written" | "kept" | "failed").
     on_window : callable, optional
@@ -82,11 +85,11 @@ def segment_cases(
             recover(out / files.id)
             require_replaceable(out / files.id)
             case = read_case(files, assume_suv=assume_suv, labels=False)
-            if not again and is_done(out / files.id, request_of(case, record, asdict(settings), dicom)):
+            if not again and is_done(out / files.id, request_of(case, record, asdict(settings), dicom, gate=gate)):
                 kept.append(files.id)
                 tell(files.id, "kept")
                 continue
-            found = segment(case, model=bundle, device=device, settings=settings, on_window=on_window)
+            found = segment(case, model=bundle, device=device, settings=settings, gate=gate, on_window=on_window)
             write_segmentation(found, out / files.id, dicom=dicom)
         except Exception as error:
             if len(cases) == 1:

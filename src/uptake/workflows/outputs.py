@@ -21,6 +21,7 @@ from uptake import __version__
 from uptake.cases import Case
 from uptake.core.errors import OutputError
 from uptake.core.units import AIR_HU
+from uptake.gate import GateReport
 from uptake.geometry.grid import Grid
 from uptake.geometry.volume import Volume
 from uptake.harmonise.resample import to_grid
@@ -80,11 +81,12 @@ def write_segmentation(found: Segmentation, folder: Path, *, dicom: DicomSetting
         model=model,
         bundle=bundle,
         settings=settings,
-        request=request_of(found.case, bundle, asdict(found.settings), dicom),
+        request=request_of(found.case, bundle, asdict(found.settings), dicom, gate=found.gate is not None),
         warnings=found.warnings,
         timings_s=found.timings_s,
         dicom=dicom,
         maker=Maker("AUTOMATIC", found.card.name, found.card.version, found.checksum),
+        gate=found.gate,
     )
 
 
@@ -103,8 +105,10 @@ def write_results(
     suv_window: tuple[float, float] = (0.0, 7.0),
     dicom: DicomSettings | None = None,
     maker: Maker | None = None,
+    gate: GateReport | None = None,
 ) -> Path:
     """Write the files of one case; see `write_segmentation`. `maker` is who made the mask; nobody known by default.
+    `gate` is what was said about the input; None where it was not asked.
 
     All but run.json are the same bytes for the same input: dates and times stand there alone.
     """
@@ -138,6 +142,7 @@ def write_results(
         suv=_provenance(case.acquisition),
         settings=settings,
         versions=versions,
+        gate=None if gate is None else gate.as_json(),
     )
     with whole_folder(folder) as place:
         write_volume(lesions, place / "lesions.nii.gz")
@@ -161,6 +166,7 @@ def write_results(
             timings_s=timings_s,
             warnings=warnings,
             acquisition=case.acquisition,
+            gate=content.gate,
             started=started,
         )
         write_json({**manifest, "request": request}, place / RUN)
@@ -168,13 +174,19 @@ def write_results(
 
 
 def request_of(
-    case: Case, bundle: BundleRecord | None, settings: Mapping[str, object], dicom: DicomSettings | None = None
+    case: Case,
+    bundle: BundleRecord | None,
+    settings: Mapping[str, object],
+    dicom: DicomSettings | None = None,
+    *,
+    gate: bool = True,
 ) -> dict[str, object]:
     """Return what a result depends on; two runs with equal requests give equal files."""
     return {
         "inputs": sorted([source.role, source.sha256] for source in case.sources),
         "bundle": None if bundle is None else dict(sorted(bundle.checksums.items())),
         "settings": dict(settings),
+        "gate": gate,
         "version": __version__,
         **(dicom or DicomSettings()).request(case),
     }

@@ -9,6 +9,7 @@ from typing import Any
 
 from uptake.cases import Case
 from uptake.core.errors import UsageError
+from uptake.gate import check
 from uptake.geometry.volume import Volume
 from uptake.io.foreign import as_volume
 from uptake.io.read import read
@@ -70,11 +71,13 @@ def quantify_to(
     roi: Sequence[str] | None = None,
     made_by: str | None = None,
     dicom: DicomSettings | None = None,
+    gate: bool = True,
 ) -> tuple[LesionTable, Path]:
     """Measure the mask, write lesions.nii.gz, tables, pictures, report and run.json, and return table and folder.
 
     The folder is ``out/<case>``. Where the PET came as DICOM, the mask is written as DICOM too; `made_by` names the
-    algorithm that made it, and without it the mask is called drawn by hand.
+    algorithm that made it, and without it the mask is called drawn by hand. `gate` judges the PET and the CT first; the
+    lights stand in run.json and the report.
     """
     began = time.perf_counter()
     case = read_with_mask(pet, mask, ct=ct, assume_suv=assume_suv, rois=roi)
@@ -85,6 +88,10 @@ def quantify_to(
         case.pet, case.lesions, connectivity=connectivity, min_volume_ml=min_volume_ml, mtv_method=mtv_method
     )
     settings = {"connectivity": connectivity, "min_volume_ml": min_volume_ml, "mtv_method": mtv_method}
+    timings = {"read and quantify": time.perf_counter() - began}
+    report = check(case) if gate else None
+    if gate:
+        timings["gate"] = time.perf_counter() - began - timings["read and quantify"]
     folder = write_results(
         case,
         case.lesions,
@@ -93,11 +100,12 @@ def quantify_to(
         model=None,
         bundle=None,
         settings=settings,
-        request=request_of(case, None, settings, dicom),
+        request=request_of(case, None, settings, dicom, gate=gate),
         warnings=case.warnings,
-        timings_s={"read and quantify": time.perf_counter() - began},
+        timings_s=timings,
         dicom=dicom,
         maker=maker_of(made_by),
+        gate=report,
     )
     return table, folder
 

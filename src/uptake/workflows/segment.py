@@ -13,6 +13,7 @@ import torch
 
 from uptake.cases import Case
 from uptake.core.errors import GeometryError, ModelError, UsageError
+from uptake.gate import GateReport, check
 from uptake.geometry.grid import overlap_fraction, require_same_frame
 from uptake.geometry.volume import Volume
 from uptake.harmonise.onto import harmonise
@@ -84,6 +85,8 @@ class Segmentation:
         Seconds per stage.
     windows : tuple of int
         Computed, and skipped as air.
+    gate : GateReport or None
+        What the input gate says about the case; None where it was not asked.
     """
 
     case: Case
@@ -99,6 +102,7 @@ class Segmentation:
     warnings: tuple[str, ...] = ()
     timings_s: Mapping[str, float] = field(default_factory=dict)
     windows: tuple[int, int] = (0, 0)
+    gate: GateReport | None = None
 
 
 def segment(
@@ -109,6 +113,7 @@ def segment(
     device: str = "auto",
     settings: SegmentSettings | None = None,
     assume_suv: bool = False,
+    gate: bool = True,
     on_window: Callable[[int, int], None] | None = None,
 ) -> Segmentation:
     """Return lesions and their table for one study. No file is written, none is needed.
@@ -126,6 +131,8 @@ def segment(
     settings : SegmentSettings, optional
     assume_suv : bool
         Take the PET as SUV even where its values say otherwise.
+    gate : bool
+        Judge the input first (`uptake.gate.check`); it takes about a second and stops nothing.
     on_window : callable, optional
         Told (done, all).
 
@@ -164,6 +171,9 @@ def segment(
         warnings.append(f"No CT: {card.name} was run on PET alone, which it was trained to accept.")
     warnings += [f"{card.name}: {limit}" for limit in card.limits[:1]]
     lap("read")
+    report = check(case) if gate else None
+    if gate:
+        lap("gate")
     harmonised, trace = harmonise(case, bundle.plan)
     lap("harmonise")
     config = bundle.config
@@ -193,6 +203,7 @@ def segment(
         warnings=tuple(warnings),
         timings_s=timings,
         windows=(prediction.windows_run, prediction.windows_skipped),
+        gate=report,
     )
 
 
