@@ -17,6 +17,7 @@ from scipy.ndimage import find_objects, map_coordinates
 from uptake.core.errors import UsageError
 from uptake.core.types import Image, Vector3
 from uptake.geometry.volume import Volume
+from uptake.simulation.body_map import body_box
 from uptake.simulation.fields import Array, Line, gaussian_blur
 from uptake.simulation.truth import Truth
 
@@ -64,6 +65,9 @@ DOME_PLATEAU_MM, BELOW_DOME_MM = 80.0, 180.0
 """Below the dome the motion stays full over the plateau and fades over this length."""
 
 LARGEST_SHIFT_MM = 40.0
+
+MOVES = 0.004
+"""Share of the dome's motion below which tissue counts as still: 0.1 mm in deep breathing."""
 
 SLAB = 48
 """Slices that are interpolated at a time."""
@@ -199,17 +203,22 @@ class BreathingField:
         """
         if amplitude_mm == 0 or self.apex_mm is None:
             return image
-        moving = np.flatnonzero((self.along > 0.01).any(axis=(0, 1)))
-        box = slice(int(moving.min()), int(moving.max()) + 1)
+        moving = self.along + self.forward > MOVES
+        spans = [np.flatnonzero(moving.any(axis=other)) for other in ((1, 2), (0, 2), (0, 1))]
+        i, j, k = (slice(int(span.min()), int(span.max()) + 1) for span in spans)
         offsets = trace(amplitude_mm, (np.arange(PHASES) + 0.5) / (2 * PHASES)) - MEAN_OF_TRACE * amplitude_mm
-        total = np.zeros(image.array[:, :, box].shape, np.float32)
+        # Slices beyond the moving ones are looked at, too.
+        reach = int(np.ceil(amplitude_mm / image.spacing_mm[2])) + 1
+        first = max(k.start - reach, 0)
+        source = _part(image, (i, j, slice(first, k.stop + reach)))
+        total = np.zeros(image.array[i, j, k].shape, np.float32)
+        field = np.zeros((*total.shape, 3), np.float32)
         for offset in offsets:
-            field = np.zeros((*total.shape, 3), np.float32)
-            field[..., 1] = np.float32(-offset) * self.forward[:, :, box]
-            field[..., 2] = np.float32(offset) * self.along[:, :, box]
-            total += pull(image, field, start=box.start)
+            field[..., 1] = np.float32(-offset) * self.forward[i, j, k]
+            field[..., 2] = np.float32(offset) * self.along[i, j, k]
+            total += pull(source, field, start=k.start - first)
         mean = np.array(image.array, dtype=np.float32)
-        mean[:, :, box] = total / np.float32(PHASES)
+        mean[i, j, k] = total / np.float32(PHASES)
         return image.with_array(mean)
 
 
@@ -251,23 +260,34 @@ def ct_frame(truth: Truth, motion: Motion, field: BreathingField | None = None) 
     v += np.asarray(motion.rigid_mm, dtype=np.float32)
     if not motion.moves_ct:
         return CtFrame(truth.hu, truth.organs, truth.lesions, v)
-    hu = pull(truth.hu, v, fill=-1000.0)
-    organs = pull(truth.organs, v, order=0)
+    # Around the body there is air, moved or not.
+    box = body_box(truth.organs.array > 0, truth.organs.spacing_mm)
+    hu = np.full(truth.hu.shape, -1000.0, np.float32)
+    organs, lesions = np.zeros_like(truth.organs.array), np.zeros_like(truth.lesions.array)
+    hu[box] = pull(_part(truth.hu, box), v[box], fill=-1000.0)
+    organs[box] = pull(_part(truth.organs, box), v[box], order=0)
+    lesions[box] = pull(_part(truth.lesions, box), v[box], order=0)
     lungs = np.isin(organs, [n for n, name in truth.organ_names.items() if name.startswith("lung_")])
     if lungs.any():
         # Density follows the local change of volume, then the whole lung to the gram.
-        box = find_objects(lungs.astype(np.uint8))[0]
-        density = np.clip(hu[box] + 1000.0, 0.0, None) * jacobian(v[box], truth.hu)
+        chest = find_objects(lungs.astype(np.uint8))[0]
+        density = np.clip(hu[chest] + 1000.0, 0.0, None) * jacobian(v[chest], truth.hu)
         wanted = float(np.clip(truth.hu.array[truth.mask("lung_*")] + 1000.0, 0, None).sum(dtype=np.float64))
-        found = float(density[lungs[box]].sum(dtype=np.float64))
+        found = float(density[lungs[chest]].sum(dtype=np.float64))
         scaled = density * np.float32(wanted / max(found, 1e-6)) - np.float32(1000.0)
-        hu[box] = np.where(lungs[box], scaled, hu[box])
+        hu[chest] = np.where(lungs[chest], scaled, hu[chest])
     return CtFrame(
         truth.hu.with_array(hu),
         truth.organs.with_array(organs),
-        truth.lesions.with_array(pull(truth.lesions, v, order=0)),
+        truth.lesions.with_array(lesions),
         v,
     )
+
+
+def _part(image: Volume, box: tuple[slice, slice, slice]) -> Volume:
+    shift = np.eye(4)
+    shift[:3, 3] = [part.start for part in box]
+    return Volume(image.array[box], image.affine @ shift)
 
 
 def pull(image: Volume, field_mm: Array, *, order: int = 1, fill: float | None = None, start: int = 0) -> Image:

@@ -9,7 +9,7 @@ import numpy as np
 from uptake.core.types import Mask, Vector3
 from uptake.simulation.counts import draw_counts
 from uptake.simulation.fields import Array
-from uptake.simulation.osem import Measurement, Recon, post_filter, reconstruct
+from uptake.simulation.osem import Measurement, Recon, Sensitivity, post_filter, reconstruct
 from uptake.simulation.projector import Projector
 from uptake.simulation.reference import fine_part
 
@@ -40,8 +40,9 @@ def counting_noise(
 ) -> Array:
     """Return what counting noise does to the image: reconstruction of drawn counts less that of expected ones."""
     drawn = Measurement(draw_counts(expected.counts, rng), expected.factor, expected.background)
-    noise = reconstruct(drawn, projector, recon, spacing)
-    noise -= reconstruct(expected, projector, recon, spacing)
+    sensitivity = Sensitivity(expected.factor, projector, recon, spacing)
+    noise = reconstruct(drawn, projector, recon, spacing, sensitivity=sensitivity)
+    noise -= reconstruct(expected, projector, recon, spacing, sensitivity=sensitivity)
     return noise
 
 
@@ -78,13 +79,14 @@ def count_level(
     level, relative = 1.0, 0.0
     for turn in range(CALIBRATIONS):
         part = scaled(expected, level, slab)
-        ideal = reconstruct(part, projector, recon, spacing)
+        sensitivity = Sensitivity(part.factor, projector, recon, spacing)
+        ideal = reconstruct(part, projector, recon, spacing, sensitivity=sensitivity)
         mean = float(ideal[where].mean())
         total, fine = [], []
         for repeat in range(REPEATS):
             rng = np.random.default_rng([seed, CALIBRATION_STREAM, turn, repeat])
             drawn = Measurement(draw_counts(part.counts, rng), part.factor, part.background)
-            noise = reconstruct(drawn, projector, recon, spacing) - ideal
+            noise = reconstruct(drawn, projector, recon, spacing, sensitivity=sensitivity) - ideal
             total.append(float((noise[where] ** 2).mean()))
             fine.append(float(fine_part(noise, spacing)[where].var()))
         change = float(np.mean(total)) / mean**2 / cov**2 if cov is not None else float(np.mean(fine)) / wanted

@@ -83,6 +83,7 @@ def reconstruct(
     recon: Recon,
     spacing_mm: Vector3,
     *,
+    sensitivity: Sensitivity | None = None,
     each: Callable[[int, Array], None] | None = None,
 ) -> Array:
     """Return the image (i, j, k) float32, >= 0, in the unit whose line integrals `factor` turns into counts.
@@ -96,6 +97,8 @@ def reconstruct(
         Made with `recon.subsets`.
     recon : Recon
     spacing_mm : tuple of float
+    sensitivity : Sensitivity or None
+        Of the same lines at any dose, where several doses are reconstructed; None makes it from the measurement.
     each : callable or None
         Called after each iteration with its number from 1 and the image, before the filter.
 
@@ -107,30 +110,50 @@ def reconstruct(
         raise UsageError(f"the projector holds {projector.subsets} subsets, the reconstruction asks {recon.subsets}.")
     blur = line_blur(projector, recon, spacing_mm)
     image = np.ones((*projector.geometry.shape, measurement.factor.shape[2]), np.float32)
-    keep = image.nbytes * recon.subsets <= SENSITIVITY_BYTES
-    known: dict[int, Array] = {}
+    sensitivity = sensitivity or Sensitivity(measurement.factor, projector, recon, spacing_mm)
     seen = np.zeros(image.shape, dtype=bool)
     for iteration in range(1, recon.iterations + 1):
         for subset in _order(recon.subsets):
             lines = slice(subset, None, recon.subsets)
-            factor = measurement.factor[lines]
-            sensitivity = known.get(subset)
-            if sensitivity is None:
-                sensitivity = projector.adjoint_subset(subset, blur(factor))
-                if keep and recon.iterations > 1:
-                    known[subset] = sensitivity
-            expected = factor * blur(projector.apply_subset(subset, image)) + measurement.background[lines]
-            ratio = factor * measurement.counts[lines] / np.maximum(expected, SMALLEST_EXPECTED)
-            back = projector.adjoint_subset(subset, blur(ratio.astype(np.float32, copy=False)))
+            expected = blur(projector.apply_subset(subset, image))
+            expected *= measurement.factor[lines]
+            expected += measurement.background[lines]
+            np.maximum(expected, SMALLEST_EXPECTED, out=expected)
+            # A dose scales the factor in numerator and denominator alike: that of the sensitivity serves all doses.
+            np.divide(measurement.counts[lines], expected, out=expected, casting="same_kind")
+            expected *= sensitivity.factor[lines]
+            back = projector.adjoint_subset(subset, blur(expected))
+            whole = sensitivity.of(subset)
             # A voxel that no line of the subset sees keeps what it has.
-            reached = sensitivity > np.float32(1e-6) * sensitivity.max()
-            np.divide(back, sensitivity, out=back, where=reached)
+            reached = whole > np.float32(1e-6) * whole.max()
+            np.divide(back, whole, out=back, where=reached)
             np.multiply(image, back, out=image, where=reached)
             seen |= reached
         if each is not None:
             each(iteration, image)
     image[~seen] = 0.0
     return post_filter(image, recon, spacing_mm)
+
+
+class Sensitivity:
+    """Back-projections of the factor, one for each subset: made when first asked for, kept if all fit into memory."""
+
+    def __init__(self, factor: Array, projector: Projector, recon: Recon, spacing_mm: Vector3) -> None:
+        self.factor = factor
+        self._projector, self._blur = projector, line_blur(projector, recon, spacing_mm)
+        size = 4 * int(np.prod(projector.geometry.shape)) * factor.shape[2]
+        self._keep = size * recon.subsets <= SENSITIVITY_BYTES
+        self._known: dict[int, Array] = {}
+
+    def of(self, subset: int) -> Array:
+        """Return the sensitivity (i, j, k) of one subset."""
+        found = self._known.get(subset)
+        if found is None:
+            lines = self.factor[subset :: self._projector.subsets]
+            found = self._projector.adjoint_subset(subset, self._blur(lines))
+            if self._keep:
+                self._known[subset] = found
+        return found
 
 
 def post_filter(image: Array, recon: Recon, spacing_mm: Vector3) -> Array:

@@ -22,7 +22,7 @@ from uptake.simulation.counts import CountRecord, Protocol, checked_fraction, dr
 from uptake.simulation.ct import add_contrast, add_couch, ct_image
 from uptake.simulation.fields import Array, gaussian_blur
 from uptake.simulation.misalignment import BreathingField, CtFrame, Motion, ct_frame, draw_motion
-from uptake.simulation.osem import Measurement, reconstruct
+from uptake.simulation.osem import Measurement, Sensitivity, reconstruct
 from uptake.simulation.projector import Projector, ScanGeometry
 from uptake.simulation.reference import quiet_sphere, relative_spread
 from uptake.simulation.resolution import detector_blur
@@ -145,9 +145,11 @@ def scan_patient(
     corrected = _believed(expected, mu, ct[box], site.ct.kvp, projector, spacing)
     error = site.calibration * _clock_factor(site.clock_error_s, truth.radionuclide)
 
+    sensitivity = Sensitivity(corrected.factor, projector, site.recon, spacing)
+
     def image(measurement: Measurement) -> Volume:
         full = np.zeros(grid.shape, np.float32)
-        full[box] = reconstruct(measurement, projector, site.recon, spacing)
+        full[box] = reconstruct(measurement, projector, site.recon, spacing, sensitivity=sensitivity)
         full[box] *= np.float32(error)
         return grid.with_array(full)
 
