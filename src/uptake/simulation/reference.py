@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.fft import irfftn, next_fast_len, rfftn
 from scipy.ndimage import distance_transform_edt, find_objects, label
-from scipy.signal import fftconvolve
 
 from uptake.core.errors import UsageError
 from uptake.core.types import FloatArray, Mask, Vector3
@@ -52,9 +52,13 @@ def quiet_sphere(pet: Volume, liver: Mask | None = None) -> Mask | None:
     if any(n < m for n, m in zip(image.shape, ball.shape, strict=True)):
         return None
     count = float(ball.sum())
+    # Sums over the ball at every place where it fits in whole: its mirror image is itself.
+    size = [next_fast_len(n, real=True) for n in image.shape]
+    spectrum = np.asarray(rfftn(ball, size))
+    whole = tuple(slice(m - 1, n) for m, n in zip(ball.shape, image.shape, strict=True))
 
     def local(values: FloatArray) -> FloatArray:
-        return np.asarray(fftconvolve(values, ball, mode="valid")) / count
+        return np.asarray(irfftn(np.asarray(rfftn(values, size)) * spectrum, size))[whole] / count
 
     mean = local(image)
     # FFT noise can make a variance slightly negative.
