@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-
 IGNORED = 255
 """Label of voxels that nobody knows: they count in no loss."""
 
