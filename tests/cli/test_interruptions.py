@@ -13,8 +13,10 @@ import pytest
 FAST = ("--no-mirror", "--precision", "float32", "--device", "cpu", "--engine", "torch")
 
 DRIVER = """
-import pathlib, sys, time
+import pathlib, signal, sys, time
 from uptake.workflows import outputs
+# A shell starts background jobs with Ctrl-C ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 moment, flag = sys.argv[1], pathlib.Path(sys.argv[2])
 
 def wait():
