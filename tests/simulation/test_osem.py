@@ -7,7 +7,7 @@ import pytest
 
 from uptake.core.errors import GeometryError, UsageError
 from uptake.simulation.attenuation import MU_WATER_PER_MM, survival
-from uptake.simulation.osem import Measurement, Recon, log_likelihood, reconstruct
+from uptake.simulation.osem import Measurement, Recon, Sensitivity, log_likelihood, reconstruct
 from uptake.simulation.projector import Projector, ScanGeometry
 from uptake.simulation.resolution import detector_blur
 
@@ -80,7 +80,23 @@ def test_sensitivities_made_anew_give_the_same_image(projector, monkeypatch):
     data = measure(projector, 2.0 * cylinder())
     kept = reconstruct(data, projector, Recon(2, 8), SPACING)
     monkeypatch.setattr("uptake.simulation.osem.SENSITIVITY_BYTES", 0)
+    half = reconstruct(data, projector, Recon(2, 8), SPACING)
+    # 16 updates, each rounded by 0.05 % at most and not all to one side.
+    np.testing.assert_allclose(half, kept, rtol=16 * 2**-11, atol=1e-5)
+    inside = cylinder() == 1
+    assert half[inside].mean() == pytest.approx(kept[inside].mean(), rel=2e-4)
+    monkeypatch.setattr("uptake.simulation.osem.HALF_SENSITIVITY_BYTES", 0)
     np.testing.assert_array_equal(reconstruct(data, projector, Recon(2, 8), SPACING), kept)
+
+
+def test_one_sensitivity_serves_all_doses(projector):
+    data = measure(projector, 2.0 * cylinder(), background=0.3)
+    tenth = Measurement(data.counts * 0.1, data.factor * np.float32(0.1), data.background * np.float32(0.1))
+    recon = Recon(2, 8, 5.0, 5.0)
+    shared = Sensitivity(data.factor, projector, recon, SPACING)
+    first = reconstruct(data, projector, recon, SPACING, sensitivity=shared)
+    np.testing.assert_array_equal(first, reconstruct(data, projector, recon, SPACING))
+    np.testing.assert_allclose(reconstruct(tenth, projector, recon, SPACING, sensitivity=shared), first, rtol=1e-3)
 
 
 def test_modelled_resolution_recovers_a_small_source_better(projector):

@@ -15,7 +15,12 @@ from uptake.simulation.projector import Projector
 from uptake.simulation.resolution import LineBlur
 
 SENSITIVITY_BYTES = 320_000_000
-"""Sensitivity images of all subsets are kept if they fit into this; else each is made anew when it is needed."""
+HALF_SENSITIVITY_BYTES = 800_000_000
+"""Sensitivity images of all subsets are kept if they fit into the first, or in half precision (rounded by at most
+0.05 %) into the second; else each is made anew whenever it is needed."""
+
+LARGEST_HALF = 60_000.0
+"""What the largest sensitivity is scaled to in half precision, whose numbers end at 65,504."""
 
 SMALLEST_EXPECTED = np.float32(1e-8)
 """Counts; below it a line sees nothing and takes no part."""
@@ -141,18 +146,24 @@ class Sensitivity:
     def __init__(self, factor: Array, projector: Projector, recon: Recon, spacing_mm: Vector3) -> None:
         self.factor = factor
         self._projector, self._blur = projector, line_blur(projector, recon, spacing_mm)
-        size = 4 * int(np.prod(projector.geometry.shape)) * factor.shape[2]
-        self._keep = size * recon.subsets <= SENSITIVITY_BYTES
-        self._known: dict[int, Array] = {}
+        voxels = int(np.prod(projector.geometry.shape)) * factor.shape[2] * recon.subsets
+        self._whole, self._half = 4 * voxels <= SENSITIVITY_BYTES, 2 * voxels <= HALF_SENSITIVITY_BYTES
+        self._known: dict[int, tuple[npt.NDArray[np.floating], np.float32]] = {}
 
     def of(self, subset: int) -> Array:
         """Return the sensitivity (i, j, k) of one subset."""
-        found = self._known.get(subset)
-        if found is None:
-            lines = self.factor[subset :: self._projector.subsets]
-            found = self._projector.adjoint_subset(subset, self._blur(lines))
-            if self._keep:
-                self._known[subset] = found
+        if subset in self._known:
+            kept, scale = self._known[subset]
+            return kept if kept.dtype == np.float32 else kept.astype(np.float32) * scale
+        found = self._projector.adjoint_subset(subset, self._blur(self.factor[subset :: self._projector.subsets]))
+        if self._whole:
+            self._known[subset] = found, np.float32(1)
+        elif self._half:
+            scale = np.float32(max(float(found.max()), 1e-30) / LARGEST_HALF)
+            kept = (found / scale).astype(np.float16)
+            self._known[subset] = kept, scale
+            # The first use must see what later uses see.
+            found = kept.astype(np.float32) * scale
         return found
 
 

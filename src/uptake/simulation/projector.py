@@ -24,7 +24,7 @@ from uptake.simulation.fields import Array, Line
 SLAB_BYTES = 8_000_000
 """Slices are multiplied as many at a time, 16 to 64, as keep an image within this: their columns stay in the cache."""
 
-MOST_ANGLES = 200
+MOST_ANGLES = 160
 
 CACHED_PROJECTORS = 2
 """Grids remembered; one at 2 mm takes 150 to 300 MB."""
@@ -62,7 +62,7 @@ class ScanGeometry:
     def of_image(cls, shape: tuple[int, ...], spacing_mm: Vector3, *, subsets: int = 1) -> ScanGeometry:
         """Return lines one pixel apart that cover a slice to its corners.
 
-        Directions: five for every six pixels of the slice's diagonal, and not above 200 (3 mm of arc 20 cm from the
+        Directions: five for every six pixels of the slice's diagonal, and not above 160 (4 mm of arc 20 cm from the
         axis, less than detectors resolve there), rounded up to fill `subsets` evenly.
         """
         width, height = shape[0] * spacing_mm[0], shape[1] * spacing_mm[1]
