@@ -63,6 +63,22 @@ def test_published_organ_maps_keep_their_numbers_and_lose_the_slip_where_it_is_n
     assert class_table(AUTOPET_NAMES, classes_of("lesiontracer")).tolist() == [*range(10), 0]
 
 
+def test_a_class_of_another_grouping_is_taken_where_all_its_parts_are():
+    classes = classes_of("ldos")
+    found = {AUTOPET_NAMES[value]: classes[new] for value, new in enumerate(class_table(AUTOPET_NAMES, classes)) if new}
+    assert found == {
+        "spleen": "spleen", "kidneys": "kidney", "liver": "liver", "urinary_bladder": "urinary_bladder",
+        "lungs": "lung", "brain": "brain", "heart": "heart", "stomach": "stomach",
+    }  # fmt: skip
+    # Back again: the vertebrae are no class there, and one kidney is not taken for both.
+    names = dict(enumerate(classes_of("ldos")[1:], start=1))
+    there = classes_of("lesiontracer")
+    assert {names[v]: there[n] for v, n in enumerate(class_table(names, there)) if n} == {
+        new: old for old, new in found.items()
+    }  # fmt: skip
+    assert class_table({1: "kidneys", 2: "spleen"}, ("background", "kidney_left", "spleen")).tolist() == [0, 0, 2]
+
+
 def test_the_slip_is_made_only_by_name():
     glands = {
         1: "parotid_gland_left",

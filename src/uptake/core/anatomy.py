@@ -127,8 +127,8 @@ def class_table(names: Mapping[int, str], classes: Sequence[str]) -> npt.NDArray
     names : mapping
         Label value of the given maps -> class name.
     classes : sequence of str
-        Wanted classes, background first; number n is ``classes[n]``. A class takes labels of its own name, and those
-        that any grouping puts under it.
+        Wanted classes, background first; number n is ``classes[n]``. A class takes labels of its own name, those that
+        any grouping puts under it, and those of a grouping's class all of whose parts it takes ("lungs", for "lung").
 
     Returns
     -------
@@ -147,6 +147,11 @@ def class_table(names: Mapping[int, str], classes: Sequence[str]) -> npt.NDArray
             for grouping in GROUPINGS.values():
                 for part in grouping.get(wanted, ()):
                     parts[part] = number
+    for grouping in GROUPINGS.values():
+        for name, members in grouping.items():
+            whole = {parts.get(part, 0) for part in members}
+            if name not in parts and len(whole) == 1:
+                parts[name] = whole.pop()
     table = np.zeros(max([0, *names]) + 1, dtype=np.uint8)
     for value, name in names.items():
         table[value] = parts.get(name, 0)
