@@ -46,16 +46,16 @@ def table_as_json(table: LesionTable) -> dict[str, object]:
         "connectivity": table.connectivity,
         "mtv_method": table.mtv_method,
         "min_volume_ml": table.min_volume_ml,
-        "left_out": {"components": table.left_out, "volume_ml": _rounded(table.left_out_ml)},
+        "left_out": {"components": table.left_out, "volume_ml": rounded(table.left_out_ml)},
         "totals": {
             "lesions": totals.lesions,
-            "volume_ml": _rounded(totals.volume_ml),
-            "mtv_ml": _rounded(totals.mtv_ml),
-            "tlg_g": _rounded(totals.tlg_g),
-            "suv_max": _rounded(totals.suv_max),
-            "suv_mean": _rounded(totals.suv_mean),
-            "suv_peak": _rounded(totals.suv_peak),
-            "spread_mm": _rounded(totals.spread_mm, 2),
+            "volume_ml": rounded(totals.volume_ml),
+            "mtv_ml": rounded(totals.mtv_ml),
+            "tlg_g": rounded(totals.tlg_g),
+            "suv_max": rounded(totals.suv_max),
+            "suv_mean": rounded(totals.suv_mean),
+            "suv_peak": rounded(totals.suv_peak),
+            "spread_mm": rounded(totals.spread_mm, 2),
         },
         "lesions": [_entry(lesion) for lesion in table.lesions],
         "warnings": list(table.warnings),
@@ -80,7 +80,7 @@ def lps(point: Vector3) -> Vector3:
 def _row(lesion: Lesion, table: LesionTable) -> dict[str, object]:
     numbers = _numbers(lesion)
     places = {
-        f"{name}_{axis}_mm": _rounded(value, 2)
+        f"{name}_{axis}_mm": rounded(value, 2)
         for name, point in (("centroid", lesion.centroid_mm), ("hottest", lesion.hottest_mm))
         for axis, value in zip("xyz", point, strict=True)
     }
@@ -91,8 +91,8 @@ def _row(lesion: Lesion, table: LesionTable) -> dict[str, object]:
 def _entry(lesion: Lesion) -> dict[str, object]:
     places: dict[str, object] = {}
     for name, point in (("centroid", lesion.centroid_mm), ("hottest", lesion.hottest_mm), ("peak", lesion.peak_mm)):
-        places[f"{name}_ras_mm"] = [_rounded(value, 2) for value in point]
-        places[f"{name}_lps_mm"] = [_rounded(value, 2) for value in lps(point)]
+        places[f"{name}_ras_mm"] = [rounded(value, 2) for value in point]
+        places[f"{name}_lps_mm"] = [rounded(value, 2) for value in lps(point)]
     return {**_numbers(lesion), **places}
 
 
@@ -100,15 +100,16 @@ def _numbers(lesion: Lesion) -> dict[str, object]:
     return {
         "lesion": lesion.lesion,
         "voxels": lesion.voxels,
-        "volume_ml": _rounded(lesion.volume_ml),
-        "mtv_ml": _rounded(lesion.mtv_ml),
-        "suv_max": _rounded(lesion.suv_max),
-        "suv_mean": _rounded(lesion.suv_mean),
-        "suv_peak": _rounded(lesion.suv_peak),
-        "suv_peak_inside": _rounded(lesion.suv_peak_inside),
-        "tlg_g": _rounded(lesion.tlg_g),
+        "volume_ml": rounded(lesion.volume_ml),
+        "mtv_ml": rounded(lesion.mtv_ml),
+        "suv_max": rounded(lesion.suv_max),
+        "suv_mean": rounded(lesion.suv_mean),
+        "suv_peak": rounded(lesion.suv_peak),
+        "suv_peak_inside": rounded(lesion.suv_peak_inside),
+        "tlg_g": rounded(lesion.tlg_g),
     }
 
 
-def _rounded(value: float, decimals: int = DECIMALS) -> float | None:
+def rounded(value: float, decimals: int = DECIMALS) -> float | None:
+    """Return a number as it stands in a file; None where it is undefined."""
     return round(value, decimals) + 0.0 if math.isfinite(value) else None
