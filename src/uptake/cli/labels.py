@@ -1,0 +1,55 @@
+"""uptake labels map"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from uptake.cli.console import complain, say
+from uptake.core.errors import CohortError
+
+labels = App(name="labels")
+
+
+@labels.command(name="map")
+def map_(
+    source: Path,
+    /,
+    *,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    to: Literal["ldos", "lesiontracer", "lesiontracer-published"],
+    from_: Annotated[str | None, Parameter(name="--from")] = None,
+    unknown: Literal["refuse", "background"] = "refuse",
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative="")] = False,
+) -> None:
+    """Merge the classes of organ maps into those of a method; grid and affine stay.
+
+    Parameters
+    ----------
+    source
+        An organ map, a folder of them, a folder of TotalSegmentator's masks, or a folder of studies with organ maps.
+    out
+        Folder for <case>.nii.gz, organ_labels.json, mapping.csv and cases.csv.
+    to
+        Whose classes: ldos has 18, lesiontracer 10.
+    from_
+        Numbering of the maps: total (TotalSegmentator, version 2), autopet, ldos, lesiontracer, or a JSON file
+        {number: name}; by default organ_labels.json beside the maps if it is there, else total.
+    unknown
+        What becomes of numbers that this numbering does not name.
+    quiet
+        Print nothing but errors.
+    """
+    from uptake.workflows.failures import FAILURES
+    from uptake.workflows.map_labels import map_labels
+
+    result = map_labels(source, out, to=to, from_numbering=from_, unknown=unknown)
+    if not quiet:
+        say(f"{len(result.written)} written, {len(result.failures)} failed; see {out}")
+    if result.failures:
+        for failure in result.failures[:10]:
+            complain(f"{failure.case}: {failure.message.splitlines()[0]}")
+        total = len(result.written) + len(result.failures)
+        raise CohortError(f"{len(result.failures)} of {total} maps failed; they are listed in {out / FAILURES}.")
