@@ -26,6 +26,7 @@ from uptake.methods.lesiontracer import (
     training_step,
 )
 from uptake.networks.unet import unique_state
+from uptake.sampling.batches import Batch
 from uptake.training.losses import IGNORED, deep_supervision_weights, dice_cross_entropy
 
 PLAN = Plan(
@@ -171,11 +172,13 @@ def test_a_training_step_is_dice_and_cross_entropy_on_every_level(tiny):
         fine, coarse = network(channels)
         expected = dice_cross_entropy(fine, labels)
         assert deep_supervision_weights(2) == (1.0, 0.0) and coarse.shape[2:] == (4, 4, 4)
-        assert float(training_step(network, channels, labels[:, None], tiny)) == pytest.approx(
+        assert float(training_step(network, Batch(channels, labels[:, None]), tiny)) == pytest.approx(
             float(expected), rel=1e-6
         )
     smooth = replace(tiny, dice_smooth=1.0)
-    assert training_step(network, channels, labels[:, None], smooth).item() != pytest.approx(expected.item(), abs=1e-4)
+    assert training_step(network, Batch(channels, labels[:, None]), smooth).item() != pytest.approx(
+        expected.item(), abs=1e-4
+    )
 
 
 def test_organs_add_the_same_loss_on_heads_of_their_own(tiny):
@@ -187,10 +190,12 @@ def test_organs_add_the_same_loss_on_heads_of_their_own(tiny):
     with torch.no_grad():
         lesions, organs = network(channels, organs=True)
         expected = dice_cross_entropy(lesions[0], labels[:, 0]) + dice_cross_entropy(organs[0], labels[:, 1])
-        assert float(training_step(network, channels, labels, config)) == pytest.approx(float(expected), rel=1e-6)
+        assert float(training_step(network, Batch(channels, labels), config)) == pytest.approx(
+            float(expected), rel=1e-6
+        )
         labels[:, 1] = IGNORED
         alone = float(dice_cross_entropy(lesions[0], labels[:, 0]))
-        assert float(training_step(network, channels, labels, config)) == pytest.approx(alone, rel=1e-6)
+        assert float(training_step(network, Batch(channels, labels), config)) == pytest.approx(alone, rel=1e-6)
 
 
 def test_a_prediction_returns_to_the_grid_of_the_pet(tiny, case):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from uptake.sampling.augment import NO_AUGMENTATION, AugmentRules
-from uptake.sampling.batches import BatchRules, cut_batch, finished
+from uptake.sampling.batches import BatchRules, WindowBatches
 
 CPU = torch.device("cpu")
 EVERYTHING = AugmentRules(
@@ -27,7 +27,9 @@ def cases(make_training):
 
 
 def batch(cases, rules, step, rank=0):
-    return finished(cut_batch(cases, rules, step=step, rank=rank), rules, CPU)
+    source = WindowBatches(cases, rules)
+    found = source.finished(source.cut(step, rank), CPU)
+    return found.channels, found.labels
 
 
 def test_a_batch_has_the_shapes_and_types_that_the_network_wants(cases, rules):

@@ -16,14 +16,19 @@ from uptake.cases import HarmonisedCase
 from uptake.core.errors import CheckpointError
 from uptake.networks.unet import unet, unique_state
 from uptake.sampling.augment import NO_AUGMENTATION, AugmentRules
-from uptake.sampling.batches import BatchRules, cut_batch
+from uptake.sampling.batches import BatchRules, WindowBatches, cut_batch
 from uptake.sampling.store import training_case
 from uptake.training import checkpoint as checkpoints
-from uptake.training.loop import VALIDATION_SEED, fit
+from uptake.training.loop import fit
 from uptake.training.losses import deeply_supervised
 from uptake.training.protocol import FitSettings
+from uptake.training.validation import VALIDATION_SEED, window_validation
 
 RULES = BatchRules((8, 8, 8), 2, 0.5, ("ct", "pet"), (1.0, 1.0, 1.0), AugmentRules(), seed=5)
+
+
+def plain_loss(model, batch, step):
+    return deeply_supervised(model(batch.channels), batch.labels[:, 0])
 
 
 class Stopped(Exception):
@@ -56,15 +61,18 @@ def run(cases, tmp_path):
             optimizer = torch.optim.SGD(network.parameters(), rate, momentum=0.99, nesterov=True)
         else:
             optimizer = torch.optim.AdamW(network.parameters(), rate)
-        settings = FitSettings(steps, epoch_steps=4, validation_batches=2, save_every=rest.pop("save_every", 1))
+        settings = FitSettings(steps, epoch_steps=4, validation_batches=2)
+        settings = replace(settings, **{k: rest.pop(k) for k in ("save_every", "accumulate", "headline") if k in rest})
+
+        step = loss or plain_loss
         result = fit(
             network,
             optimizer,
-            training_step=loss or (lambda model, x, y: deeply_supervised(model(x), y[:, 0])),
+            batches=rest.pop("batches", None) or WindowBatches(cases[:2], RULES),
+            training_step=step,
             learning_rate=lambda step: rate / (1 + step / 50),
-            train=cases[:2],
-            validation=cases[2:] if validate else [],
-            rules=RULES,
+            validate=rest.pop("validate_with", None)
+            or window_validation(step, cases[2:] if validate else [], RULES, batches=2),
             settings=settings,
             folder=place,
             stamp=stamp,
@@ -138,9 +146,9 @@ def test_a_foreign_checkpoint_in_the_folder_is_refused(run, tmp_path):
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_state(run, tmp_path):
     calls = []
 
-    def loss(model, x, y):
+    def loss(model, batch, step):
         calls.append(model.training)
-        value = deeply_supervised(model(x), y[:, 0])
+        value = plain_loss(model, batch, step)
         return value * math.nan if sum(calls) > 4 else value
 
     with pytest.raises(CheckpointError, match="the training loss is nan after step 8"):
@@ -195,10 +203,10 @@ def test_validation_windows_are_the_same_in_every_epoch(run):
 def test_validation_windows_are_plain_cuts(run, cases):
     seen = []
 
-    def loss(model, x, y):
+    def loss(model, batch, step):
         if not model.training:
-            seen.append(x)
-        return deeply_supervised(model(x), y[:, 0])
+            seen.append(batch.channels)
+        return plain_loss(model, batch, step)
 
     run(steps=4, loss=loss)
     plain = replace(RULES, augment=NO_AUGMENTATION, seed=VALIDATION_SEED)
@@ -209,7 +217,7 @@ def test_validation_windows_are_plain_cuts(run, cases):
 def test_gradients_are_clipped_to_the_norm_that_is_set(run):
     """One plain step of rate 1 on a loss a million times too steep moves the weights by the norm, no further."""
     _, still = run("still", steps=1, rate=0.0, optimiser="sgd")
-    steep = lambda model, x, y: 1e6 * deeply_supervised(model(x), y[:, 0])  # noqa: E731
+    steep = lambda *step: 1e6 * plain_loss(*step)  # noqa: E731
     _, moved = run("moved", steps=1, rate=1.0, optimiser="sgd", loss=steep)
     before, after = unique_state(still), unique_state(moved)
     distance = math.sqrt(sum(float((after[n] - before[n]).double().square().sum()) for n in before))
@@ -229,3 +237,60 @@ def test_an_error_while_cutting_reaches_the_caller(run, cases):
     object.__setattr__(cases[0], "channels", None)
     with pytest.raises(AttributeError):
         run(steps=4)
+
+
+def test_terms_of_the_loss_are_logged_by_name_and_the_step_is_told(run):
+    steps = []
+
+    def loss(model, batch, step):
+        if model.training:
+            steps.append(step)
+        value = plain_loss(model, batch, step)
+        return {"loss": value, "twice": 2 * value}
+
+    rows = run(steps=8, loss=loss)[0].history
+    assert steps == list(range(8))
+    assert all(row["train_twice"] == pytest.approx(2 * row["train_loss"]) for row in rows)
+
+
+def test_accumulated_batches_make_the_step_of_their_mean_gradient(run, cases):
+    """Two batches of two, one after the other, against the same four windows at once."""
+
+    class Together:
+        def __init__(self):
+            self.halves = WindowBatches(cases[:2], RULES)
+
+        def cut(self, step, rank):
+            return [self.halves.cut(2 * step, rank), self.halves.cut(2 * step + 1, rank)]
+
+        def finished(self, cut, device):
+            return [self.halves.finished(half, device) for half in cut]
+
+    def mean_loss(model, batch, step):
+        return (plain_loss(model, batch[0], step) + plain_loss(model, batch[1], step)) / 2
+
+    _, apart = run("apart", steps=3, accumulate=2, validate=False, rate=1e-3)
+    _, together = run("together", steps=3, batches=Together(), loss=mean_loss, validate=False, rate=1e-3)
+    expected, found = unique_state(together), unique_state(apart)
+    assert all(torch.allclose(expected[n], found[n], rtol=1e-4, atol=1e-6) for n in expected)
+
+
+def test_an_accumulating_run_goes_on_with_the_batches_it_has_not_seen(run):
+    def interrupt(report):
+        raise Stopped
+
+    _, network = run("unbroken", steps=8, accumulate=2)
+    with pytest.raises(Stopped):
+        run("broken", steps=8, accumulate=2, on_epoch=interrupt)
+    _, again = run("broken", steps=8, accumulate=2)
+    expected, found = unique_state(network), unique_state(again)
+    assert all(torch.equal(expected[n], found[n]) for n in expected)
+
+
+def test_a_validation_of_ones_own_chooses_the_best_checkpoint(run):
+    psnr = iter([10.0, 30.0, 5.0])
+    result, _ = run(
+        steps=12, headline="psnr", validate_with=lambda model, device: {"validation_loss": 1.0, "psnr": next(psnr)}
+    )
+    assert [row["ema_psnr"] for row in result.history] == pytest.approx([10.0, 12.0, 11.3])
+    assert checkpoints.load(result.best).step == 8

@@ -25,9 +25,9 @@ from uptake.core.errors import UsageError
 from uptake.core.types import Shape3, Vector3
 from uptake.inference.compiled import compiled
 from uptake.inference.sliding_window import Predictor, averaged, mirrored, sliding_window
-from uptake.networks.unet import ENCODERS, finest_only, unet
+from uptake.networks.unet import ENCODERS, BothHeads, finest_only, unet
 from uptake.sampling.augment import AugmentRules
-from uptake.sampling.batches import BatchRules
+from uptake.sampling.batches import Batch, BatchRules
 from uptake.training.losses import deeply_supervised
 from uptake.training.protocol import FitSettings
 from uptake.training.schedules import poly, warmup_cosine
@@ -287,16 +287,16 @@ def learning_rate(step: int, config: Config) -> float:
     return warmup_cosine(step, config.steps, initial=config.learning_rate)
 
 
-def training_step(network: nn.Module, channels: torch.Tensor, labels: torch.Tensor, config: Config) -> torch.Tensor:
+def training_step(network: nn.Module, batch: Batch, config: Config) -> torch.Tensor:
     """Return the loss of one batch.
 
     Parameters
     ----------
     network : nn.Module
         With deep supervision on.
-    channels : tensor (b, c, z, y, x) float32
-    labels : integer tensor (b, m, z, y, x)
-        Lesions; with organ heads also organ classes, `losses.IGNORED` where a case has no organ map.
+    batch : Batch
+        Its label maps (b, m, z, y, x) are lesions and, with organ heads, organ classes: `losses.IGNORED` where a case
+        has no organ map.
     config : Config
 
     Notes
@@ -304,9 +304,10 @@ def training_step(network: nn.Module, channels: torch.Tensor, labels: torch.Tens
     Both families of heads have the same loss and equal weight, as published: a smaller weight for organs gave the paper
     a slightly better lesion Dice, but more false positives and false negatives.
     """
+    labels = batch.labels
     if not config.organs:
-        return deeply_supervised(network(channels), labels[:, 0], smooth=config.dice_smooth)
-    lesions, organs = network(channels, organs=True)
+        return deeply_supervised(network(batch.channels), labels[:, 0], smooth=config.dice_smooth)
+    lesions, organs = network(batch.channels, organs=True)
     lesion_loss = deeply_supervised(lesions, labels[:, 0], smooth=config.dice_smooth)
     return lesion_loss + config.organ_weight * deeply_supervised(organs, labels[:, 1], smooth=config.dice_smooth)
 
@@ -321,6 +322,7 @@ def predict(
     engine: str = "torch",
     skip_air: bool = True,
     batch_size: int = 1,
+    organs: bool = False,
     on_window: Callable[[int, int], None] | None = None,
 ) -> Prediction:
     """Return the logits (labels, z, y, x) on the model grid; labels are background and lesion where published.
@@ -341,14 +343,20 @@ def predict(
         Do not compute windows without body.
     batch_size : int
         Windows at a time.
+    organs : bool
+        Give the logits of the organ heads too, where the network has them: from the same pass, at no further cost but
+        memory.
     on_window : callable, optional
         Told (done, all).
     """
     device = device or torch.device("cpu")
+    organ_classes = len(config.organs) if organs else 0
     prepared = []
     # Only the finest logits are wanted; the networks are copied shallowly, so that the caller's stay as they are.
     for given in networks:
         network = finest_only(given.to(device).eval())
+        if organ_classes:
+            network = BothHeads(network)
         predictor: Predictor = network
         if engine == "openvino":
             predictor = compiled(
@@ -364,6 +372,7 @@ def predict(
             case.channels,
             averaged(prepared),
             labels=len(config.labels),
+            organs=organ_classes,
             window=config.window,
             step=config.tile_step,
             body=case.body if skip_air else None,

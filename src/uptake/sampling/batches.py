@@ -77,8 +77,38 @@ def cut_batch(cases: Sequence[TrainingCase], rules: BatchRules, *, step: int, ra
     return CutBatch(torch.stack(images), torch.stack(labels), tuple(draws))
 
 
-def finished(batch: CutBatch, rules: BatchRules, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return network input (b, c, z, y, x), intensities augmented, and label maps (b, m, z, y, x), on the device."""
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """What a training step takes, on its device.
+
+    Attributes
+    ----------
+    channels : tensor (b, c, z, y, x) float32
+        Network input, intensities augmented.
+    labels : tensor (b, m, z, y, x) uint8
+    """
+
+    channels: torch.Tensor
+    labels: torch.Tensor
+
+
+def finished(batch: CutBatch, rules: BatchRules, device: torch.device) -> Batch:
+    """Return the batch on the device, intensities augmented."""
     ct = rules.channels.index("ct") if "ct" in rules.channels else None
     channels = apply_intensity(batch.channels.to(device, non_blocking=True), batch.draws, ct=ct)
-    return channels, batch.labels.to(device, non_blocking=True)
+    return Batch(channels, batch.labels.to(device, non_blocking=True))
+
+
+class WindowBatches:
+    """Windows of labelled cases, as `training.protocol.BatchSource` wants them."""
+
+    def __init__(self, cases: Sequence[TrainingCase], rules: BatchRules) -> None:
+        self.cases, self.rules = cases, rules
+
+    def cut(self, step: int, rank: int = 0) -> CutBatch:
+        """Return the windows of batch `step`."""
+        return cut_batch(self.cases, self.rules, step=step, rank=rank)
+
+    def finished(self, cut: CutBatch, device: torch.device) -> Batch:
+        """Return them on the device, intensities augmented."""
+        return finished(cut, self.rules, device)

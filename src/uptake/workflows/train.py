@@ -5,46 +5,51 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
 from uptake import __version__
 from uptake.cases import Case
-from uptake.core.anatomy import AUTOPET_NAMES, TOTAL_NAMES, class_table
-from uptake.core.errors import CheckpointError, InputError, UsageError
+from uptake.core.anatomy import class_table
+from uptake.core.errors import CheckpointError
 from uptake.evaluation.overlap import evaluate_pair
 from uptake.evaluation.statistics import summarise
 from uptake.geometry.volume import Volume
 from uptake.harmonise.onto import harmonise
-from uptake.harmonise.plan import Fingerprint, Plan, fingerprint, plan_from
+from uptake.harmonise.plan import Plan
 from uptake.harmonise.restore import restore
-from uptake.io.find import CaseFiles, find_cases
 from uptake.io.read import read_case
 from uptake.io.write import require_writable, write_csv, write_json, write_volume
 from uptake.networks.unet import is_head, load_unique_state, mismatches, unique_state
-from uptake.sampling.splits import Fold, folds_from_json, patient_folds, subject_of
-from uptake.sampling.store import TrainingCase, stamp_of, store, stored
+from uptake.sampling.batches import WindowBatches
+from uptake.sampling.splits import Fold
 from uptake.training import checkpoint as checkpoints
 from uptake.training.devices import bf16_pays, make_fabric
 from uptake.training.loop import fit
 from uptake.training.protocol import EpochReport
+from uptake.training.validation import window_validation
 from uptake.workflows.bundles import Bundle, load_bundle, method_module
+from uptake.workflows.training_data import (
+    Prepared,
+    dataset_splits,
+    fold_named,
+    labelled_studies,
+    organ_names,
+    patient_of,
+    prepared,
+    with_organ_maps,
+)
 from uptake.zoo.bundle import save_bundle
 from uptake.zoo.cards import Card
 
 log = logging.getLogger(__name__)
 
 HEADLINE = ("dice", "iou", "sensitivity", "precision", "fp_volume_ml", "fn_volume_ml")
-
-ALL = "all"
-"""Name of the fold that trains on every case and holds none out."""
 
 
 @dataclass(frozen=True)
@@ -169,41 +174,47 @@ def train(
     module = method_module(method)
     out = Path(out)
     require_writable(out)
-    files, left_out = _labelled(Path(dataset))
+    files, left_out = labelled_studies(Path(dataset))
     fabric = make_fabric(device, precision)
     if config is None:
         config = module.Config.small()
         if fabric.device.type == "cuda":
             config = replace(module.Config.published_from_scratch(), organs=())
     about = about or About(name=f"{method}-{Path(dataset).resolve().name}", data=Path(dataset).resolve().name)
-    split = _splits(files, folds, n_folds, splits)
-    chosen = {str(name): _fold(name, split, [found.id for found in files]) for name in folds}
+    split = dataset_splits(files, folds, n_folds, splits)
+    chosen = {str(name): fold_named(name, split, [found.id for found in files]) for name in folds}
 
     start = None if init is None else load_bundle(init)
     organ_table = None
     if config.organs:
-        files = _with_organ_maps(files, organ_maps)
+        files = with_organ_maps(files, organ_maps)
         organ_table = class_table(organ_names(organ_labels), config.organs)
     shared = None
     if not separate_plans:
-        shared = _prepared(files, None, config, out / "cache" / "shared", assume_suv, organ_table)
+        shared = prepared(files, None, config, out / "cache" / "shared", assume_suv, organ_table)
     rows: list[dict[str, Any]] = []
     states: dict[str, dict[str, torch.Tensor]] = {}
     bundles = []
     for name, fold in chosen.items():
-        data = shared or _prepared(files, fold.train, config, out / "cache" / f"fold_{name}", assume_suv, organ_table)
+        data = shared or prepared(files, fold.train, config, out / "cache" / f"fold_{name}", assume_suv, organ_table)
         place = out / f"fold_{name}"
         place.mkdir(parents=True, exist_ok=True)
         network = _started(module.build_network(data.config), start)
+        rules, settings = data.config.batch_rules(data.plan.spacing_mm), data.config.fit_settings()
+
+        def step(model: nn.Module, batch: Any, number: int, config: Any = data.config) -> torch.Tensor:
+            return module.training_step(model, batch, config)
+
         result = fit(
             network,
             module.build_optimizer(network, data.config),
-            training_step=lambda model, x, y, c=data.config: module.training_step(model, x, y, c),
-            learning_rate=lambda step, c=data.config: module.learning_rate(step, c),
-            train=[data.cases[case] for case in fold.train],
-            validation=[data.cases[case] for case in fold.validation],
-            rules=data.config.batch_rules(data.plan.spacing_mm),
-            settings=data.config.fit_settings(),
+            batches=WindowBatches([data.cases[case] for case in fold.train], rules),
+            training_step=step,
+            learning_rate=lambda number, c=data.config: module.learning_rate(number, c),
+            validate=window_validation(
+                step, [data.cases[case] for case in fold.validation], rules, batches=settings.validation_batches
+            ),
+            settings=settings,
             folder=place,
             stamp=_run_stamp(method, data, fold, start),
             fabric=fabric,
@@ -225,149 +236,6 @@ def train(
         save_bundle(_card(method, about, shared, rows, stored_as, start), states, out / "bundle")
         bundles.append(out / "bundle")
     return TrainingResult(tuple(bundles), rows, summary, left_out)
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """A dataset on one model grid: its plan, the configuration fitted to it, cases to cut windows from, file hashes."""
-
-    files: Sequence[CaseFiles]
-    plan: Plan
-    config: Any
-    cases: Mapping[str, TrainingCase]
-    hashes: Mapping[str, Mapping[str, str]]
-
-
-def _labelled(dataset: Path) -> tuple[list[CaseFiles], tuple[str, ...]]:
-    """Return the studies with a lesion mask, and the names of those without; one that cannot be read stops all."""
-    found = find_cases(dataset)
-    broken = [files for files in found if files.problem is not None]
-    if broken:
-        raise InputError(
-            f"{len(broken)} of {len(found)} studies in {dataset} cannot be used; mend them or take them out. "
-            f"First: {broken[0].problem}"
-        )
-    files = [one for one in found if one.lesions is not None]
-    left_out = tuple(one.id for one in found if one.lesions is None)
-    if not files:
-        raise InputError(f"{dataset}: no case there has a lesion mask (lesion, SEG, or nnU-Net labelsTr).")
-    if left_out:
-        log.warning("%d studies without a lesion mask are left out, first %s", len(left_out), left_out[0])
-    return files, left_out
-
-
-def _splits(
-    files: Sequence[CaseFiles], folds: Sequence[int | str], n_folds: int, splits: Path | None
-) -> tuple[Fold, ...]:
-    patients = {found.id: _patient(found) for found in files}
-    if splits is not None:
-        content = json.loads(Path(splits).read_text(encoding="utf-8"))
-        return folds_from_json(content, list(patients), subject=patients.__getitem__)
-    if list(folds) == [ALL]:
-        return ()
-    return patient_folds(list(patients), folds=n_folds, subject=patients.__getitem__)
-
-
-def _patient(found: CaseFiles) -> str:
-    return found.subject or subject_of(found.id)
-
-
-def _fold(name: int | str, split: Sequence[Fold], ids: Sequence[str]) -> Fold:
-    if name == ALL:
-        return Fold(tuple(ids), ())
-    if not 0 <= int(name) < len(split):
-        raise UsageError(f"fold {name} does not exist; there are {len(split)}, numbered from 0, and 'all'.")
-    return split[int(name)]
-
-
-def organ_names(numbering: str | Path) -> dict[int, str]:
-    """Return label value -> class name of a numbering of organ maps.
-
-    Raises
-    ------
-    UsageError
-        If it is none of the known ones and no JSON file of that form.
-    """
-    known = {"total": TOTAL_NAMES, "autopet": AUTOPET_NAMES}
-    if str(numbering) in known:
-        return dict(known[str(numbering)])
-    try:
-        content = json.loads(Path(numbering).read_text(encoding="utf-8"))
-        return {int(value): str(name) for value, name in content.items()}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise UsageError(
-            f"organ labels {str(numbering)!r}: neither {' nor '.join(known)}, nor a JSON file {{number: name}}: {error}"
-        ) from error
-
-
-def _with_organ_maps(files: Sequence[CaseFiles], folder: Path | None) -> list[CaseFiles]:
-    """Return the cases with an organ map each, from their studies or from `folder`."""
-    found = []
-    for one in files:
-        beside = next(iter(sorted(folder.glob(f"{one.id}.nii*"))), None) if folder is not None else None
-        found.append(one if beside is None else replace(one, organs=beside))
-    without = [one.id for one in found if one.organs is None]
-    if without:
-        raise InputError(
-            f"the network has organ heads, but {len(without)} of {len(found)} cases have no organ map, first "
-            f"{without[0]}. Put one beside each (organs.nii.gz), name a folder of them (--organ-maps), or train "
-            "without (--organs none)."
-        )
-    return found
-
-
-def _prepared(
-    files: Sequence[CaseFiles],
-    plan_ids: Sequence[str] | None,
-    config: Any,
-    cache: Path,
-    assume_suv: bool,
-    organ_table: npt.NDArray[np.uint8] | None,
-) -> _Prepared:
-    """Plan on the named cases (None: all), and bring every case onto that grid, through the cache."""
-    hashes: dict[str, dict[str, str]] = {}
-
-    def planning_cases() -> Iterator[Case]:
-        for found in files:
-            case = read_case(found, assume_suv=assume_suv)
-            hashes[case.id] = {source.role: source.sha256 for source in case.sources}
-            if plan_ids is None or case.id in plan_ids:
-                yield case
-
-    found = fingerprint(planning_cases(), orientation=config.orientation, channels=config.channels)
-    schemes = dict(zip(config.channels, config.normalisation, strict=True))
-    plan = plan_from(
-        found,
-        schemes=schemes,
-        target_spacing_mm=config.spacing_mm,
-        orientation=config.orientation,
-        separate_z=config.separate_z,
-    )
-    fitted = config.fitted_to(_median_shape(found, plan))
-    cases = {one.id: _cached(one, plan, hashes, cache, assume_suv=assume_suv, organ_table=organ_table) for one in files}
-    return _Prepared(files, plan, fitted, cases, hashes)
-
-
-def _median_shape(found: Fingerprint, plan: Plan) -> list[float]:
-    sizes = np.array(found.shapes) * np.array(found.spacings_mm) / np.array(plan.spacing_mm)
-    return [float(n) for n in np.median(np.round(sizes), axis=0)]
-
-
-def _cached(
-    found: CaseFiles,
-    plan: Plan,
-    hashes: Mapping[str, Mapping[str, str]],
-    folder: Path,
-    *,
-    assume_suv: bool,
-    organ_table: npt.NDArray[np.uint8] | None,
-) -> TrainingCase:
-    stamp = stamp_of(plan.as_json(), hashes[found.id], organ_table)
-    case = stored(folder, found.id, stamp)
-    if case is None:
-        harmonised, _ = harmonise(read_case(found, assume_suv=assume_suv), plan, organ_table=organ_table)
-        case = store(folder, harmonised, stamp)
-    return case
 
 
 def _started(network: nn.Module, start: Bundle | None) -> nn.Module:
@@ -397,7 +265,7 @@ def _started(network: nn.Module, start: Bundle | None) -> nn.Module:
     return network
 
 
-def _run_stamp(method: str, data: _Prepared, fold: Fold, start: Bundle | None) -> str:
+def _run_stamp(method: str, data: Prepared, fold: Fold, start: Bundle | None) -> str:
     content = [method, data.config.as_json(), data.plan.as_json(), fold.train, fold.validation, data.hashes]
     if start is not None:
         content.append(start.checksum)
@@ -410,7 +278,7 @@ def _multiplies_in_bf16(precision: str, device: torch.device) -> bool:
 
 def _held_out(
     module: Any,
-    data: _Prepared,
+    data: Prepared,
     state: Mapping[str, torch.Tensor],
     fold: Fold,
     place: Path,
@@ -431,7 +299,7 @@ def _held_out(
         write_volume(mask, place / "held_out" / f"{case.id}.nii.gz")
         assert case.lesions is not None
         (scores,) = evaluate_pair(mask, case.lesions)
-        rows.append({"case": case.id, "patient": _patient(found), **scores.row()})
+        rows.append({"case": case.id, "patient": patient_of(found), **scores.row()})
     return rows
 
 
@@ -450,7 +318,7 @@ def _origin(start: Bundle) -> str:
 def _card(
     method: str,
     about: About,
-    data: _Prepared,
+    data: Prepared,
     rows: Sequence[Mapping[str, Any]],
     stored_as: str,
     start: Bundle | None,
