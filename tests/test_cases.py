@@ -28,6 +28,15 @@ def test_a_case_needs_a_name():
         Case("", image())
 
 
+def test_a_full_dose_pet_has_to_be_on_the_grid_of_the_low_dose():
+    assert Case("a", image(), full_dose=image()).full_dose.shape == (3, 4, 5)
+    with pytest.raises(GeometryError, match=r"a: the PET has shape .*the full-dose PET has shape"):
+        Case("a", image(), full_dose=image((3, 4, 6)))
+    body = np.ones((5, 4, 3), bool)
+    with pytest.raises(GeometryError, match="target"):
+        HarmonisedCase("a", np.zeros((1, 5, 4, 3), np.float32), None, body, target=np.zeros((5, 4, 4), np.float32))
+
+
 @pytest.mark.parametrize("role", ["lesions", "organs"])
 def test_labels_have_to_be_on_the_grid_of_the_pet(role):
     Case("a", image(), **{role: image()})

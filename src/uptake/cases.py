@@ -51,6 +51,8 @@ class Case:
     pet_files, ct_files : tuple of Path
         DICOM files of the images in the order of the third array axis, for objects that refer to them; one file for a
         multi-frame image, none where the images did not come as DICOM.
+    full_dose : Volume or None
+        The same acquisition with all its counts, SUV, on the PET grid: what a denoiser of `pet` is trained towards.
     """
 
     id: str
@@ -63,14 +65,15 @@ class Case:
     acquisition: Mapping[str, object] = field(default_factory=dict)
     pet_files: tuple[Path, ...] = ()
     ct_files: tuple[Path, ...] = ()
+    full_dose: Volume | None = None
 
     def __post_init__(self) -> None:
         if not self.id:
             raise InputError("a case needs a name.")
-        for role in ("lesions", "organs"):
-            labels = getattr(self, role)
-            if labels is not None:
-                require_same_grid(self.pet, labels, names=(f"{self.id}: the PET", f"the {role} mask"))
+        for role, name in (("lesions", "lesions mask"), ("organs", "organs mask"), ("full_dose", "full-dose PET")):
+            other = getattr(self, role)
+            if other is not None:
+                require_same_grid(self.pet, other, names=(f"{self.id}: the PET", f"the {name}"))
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,22 @@ class Trace:
     separate_axis: int | None = None
 
 
+@dataclass(frozen=True)
+class Scale:
+    """How the values v of a channel were normalised: x = (bend(v) - mean) / std.
+
+    Attributes
+    ----------
+    mean, std : float
+    bend : str
+        "none", or "asinh" for the inverse hyperbolic sine.
+    """
+
+    mean: float
+    std: float
+    bend: str = "none"
+
+
 @dataclass(frozen=True, eq=False)
 class HarmonisedCase:
     """A case on the model's grid, normalised.
@@ -139,6 +158,10 @@ class HarmonisedCase:
         Names of channels that were filled.
     organs : array (z, y, x) uint8 or None
         Reference organ classes on the model grid, in the method's numbering.
+    scales : tuple of Scale
+        How each channel was normalised; an absent channel has mean 0 and deviation 1.
+    target : array (z, y, x) float32 or None
+        The full-dose PET on the model grid, normalised by the very numbers of the PET channel.
     """
 
     id: str
@@ -147,6 +170,8 @@ class HarmonisedCase:
     body: npt.NDArray[np.bool_]
     absent: tuple[str, ...] = ()
     organs: npt.NDArray[np.uint8] | None = None
+    scales: tuple[Scale, ...] = ()
+    target: npt.NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         if self.channels.ndim != 4 or self.channels.shape[1:] != self.body.shape:
@@ -155,6 +180,8 @@ class HarmonisedCase:
             raise GeometryError(f"{self.id}: labels {self.labels.shape} and channels {self.channels.shape} do not fit.")
         if self.organs is not None and self.organs.shape != self.body.shape:
             raise GeometryError(f"{self.id}: organs {self.organs.shape} and channels {self.channels.shape} do not fit.")
+        if self.target is not None and self.target.shape != self.body.shape:
+            raise GeometryError(f"{self.id}: target {self.target.shape} and channels {self.channels.shape} do not fit.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,15 +194,19 @@ class Prediction:
         One channel per label, before softmax.
     windows_run, windows_skipped : int
         Sliding-window positions that were evaluated and that were pure air.
+    organ_logits : array (c, z, y, x) float32 or None
+        The same of a second family of heads, for organs; None where the model has none, or they were not asked for.
     """
 
     logits: npt.NDArray[np.float32]
     windows_run: int
     windows_skipped: int
+    organ_logits: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Restored:
-    """Labels back on the source grid."""
+    """Labels back on the source grid; `organs` are those of the second family of heads, where there is one."""
 
     labels: Volume
+    organs: Volume | None = None

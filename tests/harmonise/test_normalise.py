@@ -3,8 +3,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from uptake.cases import Scale
 from uptake.core.errors import UsageError
-from uptake.harmonise.normalise import ChannelRule, normalise
+from uptake.harmonise.normalise import ChannelRule, normalise, scale_of, scaled, unscaled
 
 
 def rule(scheme, lower=2.0, upper=6.0, mean=3.0, std=0.5, name="pet"):
@@ -51,7 +52,7 @@ def test_a_constant_image_stays_finite(scheme):
 
 def test_unknown_scheme_is_refused_with_the_known_ones():
     with pytest.raises(
-        UsageError, match=r"'minmax' is no normalisation; known are asinh, clip_zscore, rescale_0_1, unchanged, zscore"
+        UsageError, match=r"'minmax' is no normalisation; known are asinh, clip_zscore, fixed, rescale_0_1, unchanged, zscore"
     ):
         rule("minmax")
 
@@ -69,3 +70,36 @@ def test_statistics_of_the_inside_alone_leave_zero_outside():
     masked = replace(rule("zscore"), inside_only=True)
     assert normalise(array, masked, inside).tolist() == [[[0.0, -1.0, 1.0, 0.0]]]
     assert np.array_equal(normalise(array, masked), normalise(array, rule("zscore")))
+
+
+def test_fixed_clips_and_divides_by_its_upper_limit():
+    array = np.array([[[-1.0, 5.0, 20.0, 90.0]]])
+    assert normalise(array, rule("fixed", 0.0, 20.0))[0, 0].tolist() == [0.0, 0.25, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("scheme", ["zscore", "asinh", "unchanged"])
+def test_another_image_is_brought_into_the_same_units_and_back(scheme):
+    rng = np.random.default_rng(0)
+    low, full = rng.gamma(2.0, 1.5, (2, 4, 3, 5)).astype(np.float32)
+    scale = scale_of(low, rule(scheme))
+    assert np.allclose(scaled(low, scale), normalise(low, rule(scheme)), atol=1e-5)
+    assert np.abs(unscaled(scaled(full, scale), scale) - full).max() < 1e-4
+    assert np.abs(scaled(full, scale) - normalise(full, rule(scheme))).max() > 0.01 or scheme != "zscore"
+
+
+def test_a_thousandfold_scan_has_the_same_z_scores():
+    rng = np.random.default_rng(1)
+    low, full = rng.gamma(2.0, 1.5, (2, 4, 3, 5)).astype(np.float32)
+    once, thousand = scale_of(low, rule("zscore")), scale_of(1000 * low, rule("zscore"))
+    assert np.allclose(scaled(full, once), scaled(1000 * full, thousand), atol=1e-4)
+
+
+def test_scales_by_hand():
+    array = np.array([[[1.0, 3.0]], [[5.0, 7.0]]])
+    assert scale_of(array, rule("zscore")) == Scale(4.0, pytest.approx(5**0.5))
+    inside = np.array([[[True, True]], [[False, False]]])
+    assert scale_of(array, ChannelRule("pet", "zscore", 0, 0, 0, 0, inside_only=True), inside) == Scale(2.0, 1.0)
+    assert scale_of(array, rule("fixed")) == Scale(0.0, 6.0)
+    assert scale_of(array, rule("asinh")) == Scale(3.0, 0.5, "asinh")
+    with pytest.raises(UsageError, match="no scale that could be undone"):
+        scale_of(array, rule("rescale_0_1"))

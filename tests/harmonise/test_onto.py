@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations, product
 
 import numpy as np
@@ -192,3 +193,16 @@ def test_a_channel_that_no_case_has_is_refused(make_case, make_plan):
     mri = ChannelRule("mr", "zscore", 0, 1, 0, 1)
     with pytest.raises(ModelError, match="the model wants a channel 'mr'"):
         harmonise(make_case(), make_plan((5.0, 3.0, 2.0), channels=(mri,)))
+
+
+def test_the_full_dose_follows_the_low_dose_into_its_units_and_onto_its_grid(make_case, make_plan):
+    case = make_case(ct=False)
+    rule = ChannelRule("pet", "zscore", 0.0, 0.0, 0.0, 1.0)
+    plan = make_plan((5.0, 3.0, 2.0), channels=(rule,))
+    same, _ = harmonise(replace(case, full_dose=case.pet), plan)
+    assert np.array_equal(same.target, same.channels[0])
+    assert same.scales[0].mean == pytest.approx(float(case.pet.array.mean()), rel=1e-6)
+    full = case.pet.with_array(case.pet.array + 2.0)
+    shifted, _ = harmonise(replace(case, full_dose=full), plan)
+    assert np.allclose(shifted.target - shifted.channels[0], 2.0 / same.scales[0].std, atol=1e-5)
+    assert harmonise(case, plan)[0].target is None

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from uptake.cases import HarmonisedCase
+from uptake.cases import HarmonisedCase, Scale
 from uptake.core.errors import FileFormatError
 from uptake.sampling import store as storing
 from uptake.sampling.store import TrainingCase, stamp_of, store, stored, training_case
@@ -132,7 +132,11 @@ def test_the_stamp_changes_with_plan_sources_and_format(monkeypatch):
 def test_the_stamp_file_names_what_was_absent(tmp_path, make_harmonised):
     case = make_harmonised()
     store(tmp_path, HarmonisedCase("case", case.channels, case.labels, case.body, ("ct",)), "stamp")
-    assert json.loads((tmp_path / "case" / "stamp.json").read_text()) == {"stamp": "stamp", "absent": ["ct"]}
+    assert json.loads((tmp_path / "case" / "stamp.json").read_text()) == {
+        "stamp": "stamp",
+        "absent": ["ct"],
+        "scales": [],
+    }
 
 
 def test_organs_are_kept_cut_and_stamped(tmp_path, make_harmonised):
@@ -146,3 +150,25 @@ def test_organs_are_kept_cut_and_stamped(tmp_path, make_harmonised):
     assert stored(tmp_path, case.id, "stamp").organs is not None
     tables = [None, np.array([0, 1], np.uint8), np.array([0, 2], np.uint8)]
     assert len({stamp_of({}, {}, table) for table in tables}) == 3
+
+
+def test_a_target_and_its_scale_come_back_from_disk_and_are_cut_as_the_last_channel(tmp_path, make_harmonised):
+    plain = make_harmonised((9, 8, 7))
+    target = np.random.default_rng(5).normal(size=(9, 8, 7)).astype(np.float32)
+    paired = replace(plain, target=target, scales=(Scale(1.0, 2.0), Scale(0.5, 3.0, "asinh")))
+    store(tmp_path, paired, "stamp")
+    for case in (stored(tmp_path, "case", "stamp"), training_case(paired)):
+        assert np.array_equal(case.target[:], target) and case.scales == paired.scales
+        channels, labels = case.cut((-1, 2, 3), (5, 4, 6))
+        without, same = training_case(plain).cut((-1, 2, 3), (5, 4, 6))
+        assert channels.shape == (3, 5, 4, 6)
+        assert np.array_equal(channels[:2], without) and np.array_equal(labels, same)
+        assert np.array_equal(channels[2, 1:, :, :4], target[0:4, 2:6, 3:7]) and not channels[2, 0].any()
+
+
+def test_windows_are_centred_on_every_class_alike(make_harmonised):
+    labels = np.zeros((20, 20, 20), np.uint8)
+    labels[:10], labels[15, 3, 4] = 1, 7
+    case = training_case(replace(make_harmonised((20, 20, 20)), labels=labels))
+    found = labels[tuple(case.foreground.T)]
+    assert (found == 1).sum() == (found == 7).sum() == storing.FOREGROUND_VOXELS // 2

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from uptake.cases import Scale
 from uptake.core.errors import UsageError
 from uptake.core.types import Image, Mask
 
@@ -25,7 +26,8 @@ class ChannelRule:
     scheme : str
         A key of `SCHEMES`.
     lower, upper : float
-        Clip limits in HU or SUV (the 0.5 and 99.5 percentiles inside the lesions of the training cases).
+        Clip limits in HU or SUV (the 0.5 and 99.5 percentiles inside the lesions of the training cases). "fixed" clips
+        to them and divides by `upper`.
     mean, std : float
         Location and scale: of the clipped values for "clip_zscore" and "zscore", of asinh(SUV) for "asinh".
     inside_only : bool
@@ -65,6 +67,38 @@ def normalise(array: Image, rule: ChannelRule, inside: Mask | None = None) -> Fl
     return SCHEMES[rule.scheme](image, rule)
 
 
+def scale_of(array: Image, rule: ChannelRule, inside: Mask | None = None) -> Scale:
+    """Return the numbers by which `normalise` changes this image, clipping aside.
+
+    Raises
+    ------
+    UsageError
+        If the rule's result cannot be undone by a mean, a deviation and a bend ("rescale_0_1").
+    """
+    if rule.scheme == "zscore":
+        image = np.asarray(array, dtype=np.float32)
+        seen = image[inside] if rule.inside_only and inside is not None else image
+        return Scale(float(seen.mean()), max(float(seen.std()), 1e-8))
+    if rule.scheme in ("clip_zscore", "asinh"):
+        return Scale(rule.mean, max(rule.std, 1e-8), "asinh" if rule.scheme == "asinh" else "none")
+    if rule.scheme in ("fixed", "unchanged"):
+        return Scale(0.0, rule.upper if rule.scheme == "fixed" else 1.0)
+    raise UsageError(f"normalisation {rule.scheme!r} has no scale that could be undone.")
+
+
+def scaled(array: Image, scale: Scale) -> Float32:
+    """Return another image in the units of the one that `scale` was taken from, float32: (bend(v) - mean) / std."""
+    image = np.asarray(array, dtype=np.float32)
+    bent = np.arcsinh(image) if scale.bend == "asinh" else image
+    return np.asarray((bent - scale.mean) / scale.std, dtype=np.float32)
+
+
+def unscaled(array: Image, scale: Scale) -> Float32:
+    """Return the image in its physical unit again, float32: the inverse of `scaled`."""
+    bent = np.asarray(array, dtype=np.float32) * np.float32(scale.std) + np.float32(scale.mean)
+    return np.asarray(np.sinh(bent) if scale.bend == "asinh" else bent, dtype=np.float32)
+
+
 def clip_zscore(array: Float32, rule: ChannelRule) -> Float32:
     """Return ``(clip(x, lower, upper) - mean) / std``: LesionTracer's rule for both channels (nnU-Net "CT").
 
@@ -92,6 +126,11 @@ def unchanged(array: Float32, rule: ChannelRule) -> Float32:
     return array
 
 
+def fixed(array: Float32, rule: ChannelRule) -> Float32:
+    """Return ``clip(x, lower, upper) / upper``: one scale for every scan, so that SUV keeps its meaning."""
+    return np.asarray(np.clip(array, rule.lower, rule.upper) / rule.upper, dtype=np.float32)
+
+
 def rescale_0_1(array: Float32, rule: ChannelRule) -> Float32:
     """Return ``(x - min(x)) / (max(x) - min(x))`` of this very image."""
     shifted = array - array.min()
@@ -103,6 +142,7 @@ SCHEMES: dict[str, Callable[[Float32, ChannelRule], Float32]] = {
     "zscore": zscore,
     "asinh": asinh,
     "unchanged": unchanged,
+    "fixed": fixed,
     "rescale_0_1": rescale_0_1,
 }
 """Name -> rule."""

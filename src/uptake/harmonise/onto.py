@@ -6,12 +6,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from uptake.cases import Case, HarmonisedCase, Resample, Trace
+from uptake.cases import Case, HarmonisedCase, Resample, Scale, Trace
 from uptake.core.errors import InputError, ModelError
 from uptake.core.types import Shape3
 from uptake.geometry.affine import spacing_mm
 from uptake.harmonise.crop import box, crop_to_nonzero, filled
-from uptake.harmonise.normalise import normalise
+from uptake.harmonise.normalise import normalise, scale_of, scaled
 from uptake.harmonise.plan import Plan, channel_on_pet_grid
 from uptake.harmonise.resample import labels_resized, resized
 
@@ -74,6 +74,8 @@ def harmonise(
     inside = filled(present)[where] if any(rule.inside_only for rule in plan.channels) else None
 
     channels = np.full((len(plan.channels), *after), ABSENT, dtype=np.float32)
+    scales = [Scale(0.0, 1.0)] * len(plan.channels)
+    target = None
     body = np.zeros(after, dtype=bool)
     for index, rule in enumerate(plan.channels):
         image = images[rule.name]
@@ -81,6 +83,12 @@ def harmonise(
             continue
         cut = image[where]
         channels[index] = resized(normalise(cut, rule, inside), after, order=plan.image_order, separate=separate)
+        if rule.scheme != "rescale_0_1":
+            scales[index] = scale_of(cut, rule, inside)
+        if rule.name == "pet" and case.full_dose is not None:
+            # In the numbers of the low-dose image: those of its own would be unknown when only the low dose is there.
+            whole = scaled(change.apply(np.asarray(case.full_dose.array, dtype=np.float32))[where], scales[index])
+            target = resized(whole, after, order=plan.image_order, separate=separate)
         body |= resized(_body(cut, rule.name).astype(np.float32), after, order=1) > 0
     labels = None
     if case.lesions is not None:
@@ -106,7 +114,7 @@ def harmonise(
         frame_of_reference=case.pet.frame_of_reference,
     )
     absent = tuple(name for name, image in images.items() if image is None)
-    return HarmonisedCase(case.id, channels, labels, body, absent, organs), trace
+    return HarmonisedCase(case.id, channels, labels, body, absent, organs, tuple(scales), target), trace
 
 
 def _body(image: npt.NDArray[np.float32], name: str) -> npt.NDArray[np.bool_]:

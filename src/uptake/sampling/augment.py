@@ -227,12 +227,12 @@ def apply_geometry(
         The label with the largest linear share; the smallest of equals.
     """
     if draw.matrix is not None:
-        grid = _grid(draw.matrix, np.zeros(3), window, channels)
+        grid = sampling_grid(draw.matrix, np.zeros(3), window, channels)
         sampled = F.grid_sample(channels[None], grid, align_corners=True)[0]
         if ct is not None and (draw.ct_shift.any() or not np.array_equal(draw.ct_matrix, np.eye(3))):
-            ct_grid = _grid(draw.ct_matrix @ draw.matrix, -(draw.ct_matrix @ draw.ct_shift), window, channels)
+            ct_grid = sampling_grid(draw.ct_matrix @ draw.matrix, -(draw.ct_matrix @ draw.ct_shift), window, channels)
             sampled[ct] = F.grid_sample(channels[None, ct : ct + 1], ct_grid, align_corners=True)[0, 0]
-        labels = torch.stack([_labels_sampled(one, grid) for one in labels])
+        labels = torch.stack([sampled_labels(one, grid) for one in labels])
         channels = sampled
     axes = [axis for axis, flip in enumerate(draw.mirror) if flip]
     if axes:
@@ -241,7 +241,7 @@ def apply_geometry(
     return channels, labels
 
 
-def _labels_sampled(labels: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+def sampled_labels(labels: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
     """Return one label map (*extent) sampled at `grid`: the label with the largest linear share, 0 outside.
 
     One label's indicator at a time: eleven organ classes of a 308³ window at once would take 1.3 GB.
@@ -330,10 +330,14 @@ def gamma_keeping_statistics(image: torch.Tensor, gamma: float) -> torch.Tensor:
     return (bent - bent.mean()) * (std / bent.std().clamp_min(1e-7)) + mean
 
 
-def _grid(
+def sampling_grid(
     matrix: npt.NDArray[np.float64], shift: npt.NDArray[np.float64], window: Shape3, channels: torch.Tensor
 ) -> torch.Tensor:
-    """Return the sampling grid (1, *window, 3) for `grid_sample` with aligned corners, axes in its (x, y, z) order."""
+    """Return the sampling grid (1, *window, 3) for `grid_sample` with aligned corners, axes in its (x, y, z) order.
+
+    Output offset o from the centre of `window` is taken from offset ``matrix · o + shift`` from that of `channels`
+    (c, *extent), in voxels (z, y, x).
+    """
     extent = np.array(channels.shape[1:])
     offsets = [torch.arange(n, dtype=torch.float32, device=channels.device) - (n - 1) / 2 for n in window]
     z, y, x = torch.meshgrid(*offsets, indexing="ij")

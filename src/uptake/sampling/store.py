@@ -7,14 +7,14 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from uptake.cases import HarmonisedCase
+from uptake.cases import HarmonisedCase, Scale
 from uptake.core.errors import FileFormatError
 from uptake.core.types import Shape3
 
@@ -41,6 +41,10 @@ class TrainingCase:
         (z, y, x) of lesion voxels, a fixed random choice.
     organs : array-like (z, y, x) uint8 or None
         Organ classes; windows are never centred on them.
+    scales : tuple of Scale
+        How each channel was normalised.
+    target : array-like (z, y, x) float32 or None
+        Full-dose PET in the units of the PET channel.
     """
 
     id: str
@@ -48,6 +52,8 @@ class TrainingCase:
     labels: Any
     foreground: npt.NDArray[np.int32]
     organs: Any = None
+    scales: tuple[Scale, ...] = ()
+    target: Any = None
 
     @property
     def shape(self) -> Shape3:
@@ -58,17 +64,20 @@ class TrainingCase:
     def cut(self, lower: Shape3, size: Shape3) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
         """Return channels (c, *size) and label maps (m, *size) from voxel `lower` on; zeros where that lies outside.
 
-        The first map holds the lesions, the second, if there is one, the organs.
+        The first map holds the lesions, the second, if there is one, the organs. A target is cut as one more channel,
+        the last.
         """
         n_channels = self.channels.shape[0]
-        channels = np.zeros((n_channels, *size), dtype=np.float32)
+        channels = np.zeros((n_channels + (self.target is not None), *size), dtype=np.float32)
         maps = [self.labels] if self.organs is None else [self.labels, self.organs]
         labels = np.zeros((len(maps), *size), dtype=np.uint8)
         inside = [(max(0, low), min(n, low + extent)) for low, extent, n in zip(lower, size, self.shape, strict=True)]
         if all(high > low for low, high in inside):
             source = tuple(slice(low, high) for low, high in inside)
             target = tuple(slice(a - low, b - low) for (a, b), low in zip(inside, lower, strict=True))
-            channels[(slice(None), *target)] = self.channels[(slice(None), *source)]
+            channels[(slice(n_channels), *target)] = self.channels[(slice(None), *source)]
+            if self.target is not None:
+                channels[(n_channels, *target)] = self.target[source]
             for number, one in enumerate(maps):
                 labels[(number, *target)] = one[source]
         return channels, labels
@@ -85,7 +94,15 @@ def training_case(harmonised: HarmonisedCase) -> TrainingCase:
     if harmonised.labels is None:
         raise FileFormatError(f"{harmonised.id}: there is no reference mask, so it cannot be trained on.")
     found = _foreground(harmonised.labels)
-    return TrainingCase(harmonised.id, harmonised.channels, harmonised.labels, found, harmonised.organs)
+    return TrainingCase(
+        harmonised.id,
+        harmonised.channels,
+        harmonised.labels,
+        found,
+        harmonised.organs,
+        harmonised.scales,
+        harmonised.target,
+    )
 
 
 def stamp_of(
@@ -104,17 +121,20 @@ def stored(folder: Path, case_id: str, stamp: str) -> TrainingCase | None:
 
     place = folder / case_id
     try:
-        if json.loads((place / "stamp.json").read_text())["stamp"] != stamp:
+        written = json.loads((place / "stamp.json").read_text())
+        if written["stamp"] != stamp:
             return None
         channels = blosc2.open(str(place / "channels.b2nd"), mode="r")
         labels = blosc2.open(str(place / "labels.b2nd"), mode="r")
-        organs = place / "organs.b2nd"
+        organs, target = place / "organs.b2nd", place / "target.b2nd"
         return TrainingCase(
             case_id,
             channels,
             labels,
             np.load(place / "foreground.npy", allow_pickle=False),
             blosc2.open(str(organs), mode="r") if organs.exists() else None,
+            tuple(Scale(**scale) for scale in written.get("scales", ())),
+            blosc2.open(str(target), mode="r") if target.exists() else None,
         )
     except (OSError, EOFError, ValueError, TypeError, KeyError, RuntimeError):
         return None
@@ -138,8 +158,9 @@ def store(folder: Path, harmonised: HarmonisedCase, stamp: str) -> TrainingCase:
     try:
         options = {"codec": blosc2.Codec.LZ4HC, "clevel": 5, "nthreads": 1}
         arrays = {"channels": case.channels, "labels": case.labels}
-        if case.organs is not None:
-            arrays["organs"] = case.organs
+        for name in ("organs", "target"):
+            if getattr(case, name) is not None:
+                arrays[name] = getattr(case, name)
         for name, array in arrays.items():
             chunks = tuple(min(n, 64) for n in array.shape[-3:])
             chunks = (1, *chunks) if array.ndim == 4 else chunks
@@ -151,7 +172,8 @@ def store(folder: Path, harmonised: HarmonisedCase, stamp: str) -> TrainingCase:
                 cparams=options,
             )
         np.save(partial / "foreground.npy", case.foreground, allow_pickle=False)
-        (partial / "stamp.json").write_text(json.dumps({"stamp": stamp, "absent": harmonised.absent}))
+        about = {"stamp": stamp, "absent": harmonised.absent, "scales": [asdict(scale) for scale in case.scales]}
+        (partial / "stamp.json").write_text(json.dumps(about))
         place = folder / case.id
         if place.exists():
             shutil.rmtree(place)
@@ -166,7 +188,14 @@ def store(folder: Path, harmonised: HarmonisedCase, stamp: str) -> TrainingCase:
 
 
 def _foreground(labels: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
+    rng = np.random.default_rng(FOREGROUND_SEED)
     inside = np.flatnonzero(labels)
-    wanted = min(inside.size, max(FOREGROUND_VOXELS, inside.size // 100))
-    chosen = np.random.default_rng(FOREGROUND_SEED).choice(inside, wanted, replace=False) if inside.size else inside
+    classes = np.unique(labels.ravel()[inside])
+    if classes.size > 1:
+        # Each class the same number of voxels, so that a forced window is centred on any of them alike, as in nnU-Net.
+        share, values = FOREGROUND_VOXELS // classes.size, labels.ravel()[inside]
+        chosen = np.concatenate([rng.choice(inside[values == one], share) for one in classes])
+    else:
+        wanted = min(inside.size, max(FOREGROUND_VOXELS, inside.size // 100))
+        chosen = rng.choice(inside, wanted, replace=False) if inside.size else inside
     return np.stack(np.unravel_index(np.sort(chosen), labels.shape), axis=1).astype(np.int32)
