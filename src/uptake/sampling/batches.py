@@ -62,19 +62,25 @@ class CutBatch:
 def cut_batch(cases: Sequence[TrainingCase], rules: BatchRules, *, step: int, rank: int = 0) -> CutBatch:
     """Return the windows of step `step`, cut and geometrically augmented."""
     rng = np.random.default_rng([rules.seed, step, rank])
+    forced = forced_samples(rules.batch_size, rules.foreground_share)
+    samples = [cut_sample(rng, cases, rules, forced=bool(one)) for one in forced]
+    return CutBatch(
+        torch.cat([one.channels for one in samples]),
+        torch.cat([one.labels for one in samples]),
+        tuple(one.draws[0] for one in samples),
+    )
+
+
+def cut_sample(rng: np.random.Generator, cases: Sequence[TrainingCase], rules: BatchRules, *, forced: bool) -> CutBatch:
+    """Return one window as a batch of one; with `forced` it is centred on a lesion, if its case has any."""
     ct = rules.channels.index("ct") if "ct" in rules.channels else None
-    images, labels, draws = [], [], []
-    for forced in forced_samples(rules.batch_size, rules.foreground_share):
-        where = draw_window(rng, cases, rules.window, forced=bool(forced))
-        draw = draw_sample(rng, rules.augment, rules.channels, rules.spacing_mm)
-        extent = draw.extent(rules.window)
-        lower = [low - (big - n) // 2 for low, big, n in zip(where.lower, extent, rules.window, strict=True)]
-        channels, label = cases[where.case].cut((lower[0], lower[1], lower[2]), extent)
-        image, mask = apply_geometry(torch.from_numpy(channels), torch.from_numpy(label), draw, rules.window, ct=ct)
-        images.append(image)
-        labels.append(mask)
-        draws.append(draw)
-    return CutBatch(torch.stack(images), torch.stack(labels), tuple(draws))
+    where = draw_window(rng, cases, rules.window, forced=forced)
+    draw = draw_sample(rng, rules.augment, rules.channels, rules.spacing_mm)
+    extent = draw.extent(rules.window)
+    lower = [low - (big - n) // 2 for low, big, n in zip(where.lower, extent, rules.window, strict=True)]
+    channels, label = cases[where.case].cut((lower[0], lower[1], lower[2]), extent)
+    image, mask = apply_geometry(torch.from_numpy(channels), torch.from_numpy(label), draw, rules.window, ct=ct)
+    return CutBatch(image[None], mask[None], (draw,))
 
 
 @dataclass(frozen=True, eq=False)
