@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from uptake.cases import Case, Prediction
-from uptake.core.errors import GeometryError, ModelError
+from uptake.core.errors import GeometryError, ModelError, UsageError
 from uptake.geometry import Volume
 from uptake.geometry.affine import compose
 from uptake.geometry.orientation import reorient
@@ -206,3 +206,57 @@ def test_the_full_dose_follows_the_low_dose_into_its_units_and_onto_its_grid(mak
     shifted, _ = harmonise(replace(case, full_dose=full), plan)
     assert np.allclose(shifted.target - shifted.channels[0], 2.0 / same.scales[0].std, atol=1e-5)
     assert harmonise(case, plan)[0].target is None
+
+
+def body_case(shape=(24, 20, 22), ct=True):
+    """A body of 12 x 8 x 10 voxels (i, j, k) with a table beside it, air around."""
+    hu = np.full(shape, -1000.0, np.float32)
+    hu[6:18, 4:12, 5:15] = np.random.default_rng(0).normal(40.0, 30.0, (12, 8, 10))
+    hu[6:18, 15:16, 5:15] = 200.0  # the table, a smaller piece
+    pet = np.random.default_rng(1).uniform(0.0, 0.02, shape).astype(np.float32)
+    pet[6:18, 4:12, 5:15] += 2.0
+    affine = compose(np.array([2.0, 2.0, 3.0]), np.eye(3), np.zeros(3))
+    return Case("case", Volume(pet, affine), Volume(hu, affine) if ct else None)
+
+
+@pytest.mark.parametrize("ct", [True, False])
+def test_the_crop_to_the_body_keeps_its_largest_piece_and_the_margin(make_plan, ct):
+    plan = make_plan((3.0, 2.0, 2.0), [ChannelRule("pet", "zscore", 0, 0, 0, 1)], crop="body", crop_margin=3)
+    _, trace = harmonise(body_case(ct=ct), plan)
+    extents = [high - low for low, high in zip(trace.crop.lower, trace.crop.upper, strict=True)]
+    # (z, y, x) of the body plus three voxels each side; without a CT the mean over 3³ voxels widens it by one.
+    assert extents == ([16, 14, 18] if ct else [18, 16, 20])
+    finer = make_plan((1.5, 2.0, 2.0), [ChannelRule("pet", "zscore", 0, 0, 0, 1)], crop="body", crop_margin=3)
+    _, trace = harmonise(body_case(), finer)
+    assert trace.crop.upper[0] - trace.crop.lower[0] == 10 + 2 * 2  # 3 voxels of 1.5 mm are 1.5 of 3 mm
+    assert trace.resample.after[0] == 28
+
+
+def test_normalised_last_a_crop_has_mean_0_and_deviation_1_whatever_the_unit(make_plan):
+    rules = [ChannelRule(name, "zscore", 0, 0, 0, 1) for name in ("pet", "ct")]
+    plan = make_plan((2.5, 2.2, 1.7), rules, crop="body", crop_margin=3, normalise_last=True, image_order=1)
+    case = body_case()
+    found, _ = harmonise(case, plan)
+    for channel in found.channels:
+        assert abs(channel.mean(dtype=np.float64)) < 1e-5 and abs(channel.std(dtype=np.float64) - 1) < 1e-5
+    kbq = replace(case, pet=Volume(np.asarray(case.pet.array) * 1000, case.pet.affine))
+    # The body is found on the CT, so nothing but the PET's scale has changed.
+    np.testing.assert_allclose(harmonise(kbq, plan)[0].channels, found.channels, atol=1e-4)
+
+
+def test_a_mask_cropped_to_the_body_comes_back_in_place(make_plan):
+    rules = [ChannelRule("pet", "zscore", 0, 0, 0, 1)]
+    plan = make_plan((3.0, 2.0, 2.0), rules, crop="body", crop_margin=1, normalise_last=True)
+    mask = np.zeros((24, 20, 22), np.uint8)
+    mask[8:11, 5:9, 7:12] = 1
+    case = body_case()
+    case = replace(case, lesions=Volume(mask, case.pet.affine))
+    harmonised, trace = harmonise(case, plan)
+    np.testing.assert_array_equal(restore_labels(harmonised.labels, trace).labels.array, mask)
+
+
+def test_plans_that_contradict_themselves_are_refused(make_plan):
+    with pytest.raises(UsageError, match="a crop is nonzero or body"):
+        make_plan((2.0, 2.0, 2.0), crop="head")
+    with pytest.raises(UsageError, match="normalise_last"):
+        make_plan((2.0,) * 3, [ChannelRule("pet", "zscore", 0, 0, 0, 1, inside_only=True)], normalise_last=True)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from uptake.cases import Crop
+from uptake.core.types import Shape3
 
 
 def crop_to_nonzero(images: Sequence[npt.NDArray[Any]]) -> Crop:
@@ -27,6 +28,20 @@ def crop_to_nonzero(images: Sequence[npt.NDArray[Any]]) -> Crop:
         lower.append(int(filled[0]) if filled.size else 0)
         upper.append(int(filled[-1]) + 1 if filled.size else shape[axis])
     return Crop((shape[0], shape[1], shape[2]), (lower[0], lower[1], lower[2]), (upper[0], upper[1], upper[2]))
+
+
+def crop_to_mask(mask: npt.NDArray[np.bool_], margin: Shape3) -> Crop:
+    """Return the smallest box that holds the mask, widened by `margin` voxels (z, y, x) as far as the image goes.
+
+    A mask without a voxel keeps everything.
+    """
+    shape: Shape3 = (mask.shape[0], mask.shape[1], mask.shape[2])
+    lower, upper = [], []
+    for axis, extra in enumerate(margin):
+        filled = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        lower.append(max(0, int(filled[0]) - extra) if filled.size else 0)
+        upper.append(min(shape[axis], int(filled[-1]) + 1 + extra) if filled.size else shape[axis])
+    return Crop(shape, (lower[0], lower[1], lower[2]), (upper[0], upper[1], upper[2]))
 
 
 def box(crop: Crop) -> tuple[slice, slice, slice]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from uptake.cases import Case, HarmonisedCase, Resample, Scale, Trace
+from uptake.cases import Case, Crop, HarmonisedCase, Resample, Scale, Trace
 from uptake.core.errors import InputError, ModelError
 from uptake.core.types import Shape3
 from uptake.geometry.affine import spacing_mm
-from uptake.harmonise.crop import box, crop_to_nonzero, filled
+from uptake.harmonise.crop import box, crop_to_mask, crop_to_nonzero, filled
 from uptake.harmonise.normalise import normalise, scale_of, scaled
 from uptake.harmonise.plan import Plan, channel_on_pet_grid
 from uptake.harmonise.resample import labels_resized, resized
@@ -34,7 +36,7 @@ def harmonise(
     """Return the case on the model's grid and the trace that `restore` walks back.
 
     Order of steps, as published for LesionTracer: CT to the PET grid; axes into the model's orientation; crop to
-    non-zero; normalise; resample (cubic). Labels follow by their linear indicators.
+    non-zero; normalise; resample (cubic); the plan may say otherwise. Labels follow by their linear indicators.
 
     Parameters
     ----------
@@ -65,9 +67,9 @@ def harmonise(
         image = channel_on_pet_grid(case, rule.name)
         images[rule.name] = None if image is None else change.apply(image)
     present = [image for image in images.values() if image is not None]
-    crop = crop_to_nonzero(present)
-    where = box(crop)
     turned = spacing_mm(case.pet.affine @ change.matrix(case.pet.shape))
+    crop = crop_to_nonzero(present) if plan.crop == "nonzero" else _body_crop(case, plan, turned)
+    where = box(crop)
     before = present[0][where].shape
     after = grid_shape((before[0], before[1], before[2]), turned, plan.spacing_mm)
     separate = plan.separate_axis(turned, plan.spacing_mm)
@@ -82,9 +84,14 @@ def harmonise(
         if image is None:
             continue
         cut = image[where]
-        channels[index] = resized(normalise(cut, rule, inside), after, order=plan.image_order, separate=separate)
+        if plan.normalise_last:
+            given = resized(cut, after, order=plan.image_order, separate=separate)
+            channels[index] = normalise(given, rule)
+        else:
+            given = cut
+            channels[index] = resized(normalise(cut, rule, inside), after, order=plan.image_order, separate=separate)
         if rule.scheme != "rescale_0_1":
-            scales[index] = scale_of(cut, rule, inside)
+            scales[index] = scale_of(given, rule, inside)
         if rule.name == "pet" and case.full_dose is not None:
             # In the numbers of the low-dose image: those of its own would be unknown when only the low dose is there.
             whole = scaled(change.apply(np.asarray(case.full_dose.array, dtype=np.float32))[where], scales[index])
@@ -115,6 +122,19 @@ def harmonise(
     )
     absent = tuple(name for name, image in images.items() if image is None)
     return HarmonisedCase(case.id, channels, labels, body, absent, organs, tuple(scales), target), trace
+
+
+def _body_crop(case: Case, plan: Plan, turned: npt.NDArray[np.floating]) -> Crop:
+    """Return the box of the largest piece of body; of CT where there is one, whatever channels the plan takes."""
+    found = channel_on_pet_grid(case, "ct")
+    body = _body(np.asarray(case.pet.array, dtype=np.float32), "pet") if found is None else found > BODY_HU
+    pieces, count = ndimage.label(plan.axis_change(case.pet.affine).apply(body))
+    if count > 1:
+        sizes = np.bincount(pieces.ravel())
+        sizes[0] = 0
+        pieces = pieces == sizes.argmax()
+    z, y, x = (math.ceil(plan.crop_margin * m / s - 1e-6) for m, s in zip(plan.spacing_mm, turned, strict=True))
+    return crop_to_mask(np.asarray(pieces > 0), (z, y, x))
 
 
 def _body(image: npt.NDArray[np.float32], name: str) -> npt.NDArray[np.bool_]:

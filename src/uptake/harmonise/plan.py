@@ -28,6 +28,8 @@ FOREGROUND_SAMPLES_PER_CASE = 50_000
 FINGERPRINT_SEED = 1234
 
 
+CROPS = ("nonzero", "body")
+
 AS_STORED = "stored"
 """In place of an orientation: the model takes the axes as the file has them."""
 
@@ -51,6 +53,14 @@ class Plan:
         Order in which (z, y, x) become the model's axes; spacings and windows are in the model's order.
     separate_z : bool
         Resample the coarse axis of thick slices by the nearest slice (`resample.separate_axis`).
+    crop : str
+        What is kept: "nonzero", the box outside of which every image is 0; "body", the box of the largest piece of body
+        (CT above -500 HU; without a CT, PET that is not air), as the masked autoencoder was published.
+    crop_margin : int
+        Voxels of the model grid kept around the body.
+    normalise_last : bool
+        Normalise after resampling instead of before, so that a z-scored crop has mean 0 and deviation 1 to the last
+        digit.
     """
 
     channels: tuple[ChannelRule, ...]
@@ -60,10 +70,17 @@ class Plan:
     logits_order: int = 1
     transpose: tuple[int, int, int] = (0, 1, 2)
     separate_z: bool = False
+    crop: str = "nonzero"
+    crop_margin: int = 0
+    normalise_last: bool = False
 
     def __post_init__(self) -> None:
         if sorted(self.transpose) != [0, 1, 2]:
             raise UsageError(f"transpose {self.transpose} is no order of the three axes.")
+        if self.crop not in CROPS or self.crop_margin < 0:
+            raise UsageError(f"a crop is {' or '.join(CROPS)}, with a margin of 0 or more, came {self.crop!r}.")
+        if self.normalise_last and any(rule.inside_only for rule in self.channels):
+            raise UsageError("normalise_last: a channel that is normalised inside its non-zero part comes first.")
 
     def axis_change(self, affine: Affine) -> AxisChange:
         """Return the permutation and flips that bring a grid with this affine onto the model's axes."""
