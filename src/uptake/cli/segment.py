@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -30,6 +30,7 @@ def segment(
     engine: str = "auto",
     connectivity: int = 18,
     min_volume_ml: float = 0.0,
+    organs: bool = True,
     assume_suv: bool = False,
     gate: bool = True,
     dicom: bool = True,
@@ -37,7 +38,8 @@ def segment(
     again: bool = False,
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"])] = False,
 ) -> None:
-    """Find lesions: OUT/<case>/ gets lesions.nii.gz on the scan's own grid, tables, pictures and report.html.
+    """Find lesions, organs or both, as the model knows them: OUT/<case>/ gets lesions.nii.gz and organs.nii.gz on the
+    scan's own grid, tables, pictures and report.html.
 
     Research use only; not a medical device.
 
@@ -73,6 +75,8 @@ def segment(
         Of lesions: 6, 18 (as autoPET counts) or 26.
     min_volume_ml
         Leave smaller lesions out of the table.
+    organs
+        Give the organs that the model knows beside lesions. --no-organs leaves them out.
     assume_suv
         Take the PET as SUV although its values say otherwise.
     gate
@@ -123,6 +127,7 @@ def segment(
         engine=engine,
         connectivity=connectivity,
         min_volume_ml=min_volume_ml,
+        organs=organs,
     )
     with progress("segmenting", quiet=quiet) as on_window:
         result = segment_cases(
@@ -158,12 +163,7 @@ def _told(case: str, state: str) -> None:
         say(f"{case}: {state}")
 
 
-def _show(folder: Path) -> None:
-    """Print the table of one case and where its files are."""
-    import json
-
-    content = json.loads((folder / "lesions.json").read_text(encoding="utf-8"))
-    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+def _show_lesions(content: dict[str, Any]) -> None:
     rows = content["lesions"]
     shown = {
         "lesion": "lesion",
@@ -173,14 +173,33 @@ def _show(folder: Path) -> None:
         "suv_peak": "SUVpeak",
         "tlg_g": "TLG g",
     }
-    if rows:
-        table(rows[:15], shown)
-        if len(rows) > 15:
-            say(f"  … {len(rows) - 15} more in lesions.csv")
-        totals = content["totals"]
-        say(f"  total: MTV {totals['mtv_ml']:.1f} mL, TLG {totals['tlg_g']:.1f} g")
-    else:
+    if not rows:
         say("  No lesion was found.")
+        return
+    table(rows[:15], shown)
+    if len(rows) > 15:
+        say(f"  … {len(rows) - 15} more in lesions.csv")
+    totals = content["totals"]
+    say(f"  total: MTV {totals['mtv_ml']:.1f} mL, TLG {totals['tlg_g']:.1f} g")
+
+
+def _show_organs(content: dict[str, Any]) -> None:
+    rows = content["organs"]
+    if not rows:
+        say("  No organ was found.")
+        return
+    table(rows, {"organ": "organ", "volume_ml": "volume mL", "suv_mean": "SUVmean", "suv_max": "SUVmax"})
+
+
+def _show(folder: Path) -> None:
+    """Print the tables of one case and where its files are."""
+    import json
+
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    if (folder / "lesions.json").is_file():
+        _show_lesions(json.loads((folder / "lesions.json").read_text(encoding="utf-8")))
+    if (folder / "organs.json").is_file():
+        _show_organs(json.loads((folder / "organs.json").read_text(encoding="utf-8")))
     show_gate(run)
     for warning in run["warnings"]:
         say(f"  ! {warning}")

@@ -23,7 +23,7 @@ def restore(prediction: Prediction, trace: Trace, *, order: int = 1) -> Restored
     Parameters
     ----------
     prediction : Prediction
-        logits (c, z, y, x) on the grid that `trace` leads to.
+        logits (c, z, y, x) on the grid that `trace` leads to; organ logits, where there are any, go the same way.
     trace : Trace
         From `harmonise` of the same case.
     order : int
@@ -34,14 +34,17 @@ def restore(prediction: Prediction, trace: Trace, *, order: int = 1) -> Restored
     GeometryError
         If the logits are not on the traced grid.
     """
-    if prediction.logits.shape[1:] != trace.resample.after:
-        raise GeometryError(
-            f"logits of shape {prediction.logits.shape[1:]} are not on the model grid {trace.resample.after}."
-        )
+    labels = _highest(prediction.logits, trace, order)
+    if prediction.organ_logits is None:
+        return Restored(labels)
+    return Restored(labels, _highest(prediction.organ_logits, trace, order))
+
+
+def _highest(logits: npt.NDArray[np.float32], trace: Trace, order: int) -> Volume:
+    if logits.shape[1:] != trace.resample.after:
+        raise GeometryError(f"logits of shape {logits.shape[1:]} are not on the model grid {trace.resample.after}.")
     cropped = np.empty(trace.resample.before, dtype=np.uint8)
-    for where, slab in resized_slabs(
-        prediction.logits, trace.resample.before, order=order, separate=trace.separate_axis
-    ):
+    for where, slab in resized_slabs(logits, trace.resample.before, order=order, separate=trace.separate_axis):
         cropped[where] = slab.argmax(axis=0)
     return _onto_source(cropped, trace)
 
@@ -58,11 +61,12 @@ def restore_labels(labels: npt.NDArray[Any], trace: Trace) -> Restored:
     """
     if labels.shape != trace.resample.after:
         raise GeometryError(f"labels of shape {labels.shape} are not on the model grid {trace.resample.after}.")
-    return _onto_source(labels_resized(labels, trace.resample.before, separate=trace.separate_axis), trace)
+    resized = labels_resized(labels, trace.resample.before, separate=trace.separate_axis)
+    return Restored(_onto_source(resized, trace))
 
 
-def _onto_source(cropped: npt.NDArray[np.uint8], trace: Trace) -> Restored:
+def _onto_source(cropped: npt.NDArray[np.uint8], trace: Trace) -> Volume:
     whole = np.zeros(trace.crop.before, dtype=np.uint8)
     whole[box(trace.crop)] = cropped
     array = np.ascontiguousarray(trace.axes.inverse().apply(whole))
-    return Restored(Volume(array, trace.source_affine, frame_of_reference=trace.frame_of_reference))
+    return Volume(array, trace.source_affine, frame_of_reference=trace.frame_of_reference)

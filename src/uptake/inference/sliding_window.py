@@ -91,6 +91,7 @@ def sliding_window(
     predictor: Predictor,
     *,
     labels: int,
+    organs: int = 0,
     window: Shape3,
     step: float = 0.5,
     body: Mask | None = None,
@@ -109,6 +110,8 @@ def sliding_window(
         See `Predictor`.
     labels : int
         Output channels.
+    organs : int
+        Further output channels, after those: of a second family of heads with a background of its own.
     window : tuple of int
         (z, y, x).
     step : float
@@ -129,7 +132,8 @@ def sliding_window(
     Returns
     -------
     Prediction
-        logits (labels, z, y, x) float32; where no window was computed, background by `AIR_LOGIT`.
+        logits (labels, z, y, x) and organ_logits (organs, z, y, x) or None, float32; where no window was computed,
+        background by `AIR_LOGIT`.
     """
     device = device or torch.device("cpu")
     shape = channels.shape[1:]
@@ -145,7 +149,7 @@ def sliding_window(
 
     image = torch.from_numpy(np.ascontiguousarray(padded))
     weight = importance(window).to(device)
-    total = torch.zeros((labels, *size), dtype=torch.float32, device=device)
+    total = torch.zeros((labels + organs, *size), dtype=torch.float32, device=device)
     weights = torch.zeros(size, dtype=torch.float32, device=device)
     with torch.inference_mode():
         for first in range(0, len(wanted), batch_size):
@@ -159,11 +163,14 @@ def sliding_window(
         computed = weights > 0
         total /= weights.clamp_min(torch.finfo(torch.float32).tiny)
         if not bool(computed.all()):
-            total[0][~computed] = AIR_LOGIT
-            total[1:, ~computed] = 0.0
+            total[:, ~computed] = 0.0
+            for background in (0, labels) if organs else (0,):
+                total[background][~computed] = AIR_LOGIT
     cut = tuple(slice(b, b + n) for b, n in zip(before, shape, strict=True))
-    logits = total[(slice(None), *cut)].cpu().numpy()
-    return Prediction(np.ascontiguousarray(logits), len(wanted), len(boxes) - len(wanted))
+    logits = np.ascontiguousarray(total[(slice(None), *cut)].cpu().numpy())
+    return Prediction(
+        logits[:labels], len(wanted), len(boxes) - len(wanted), organ_logits=logits[labels:] if organs else None
+    )
 
 
 def window_corners(size: Shape3, window: Shape3, step: float, body: Mask | None) -> list[Shape3]:

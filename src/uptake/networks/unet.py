@@ -192,3 +192,18 @@ def finest_only(network: nn.Module) -> nn.Module:
     single.decoder = copy.copy(network.decoder)
     single.decoder.deep_supervision = False
     return single
+
+
+class BothHeads(nn.Module):
+    """A network with organ heads, as one that gives a single tensor: lesion channels first, then organ channels.
+
+    Weights are shared with the network given, which has to give the finest logits alone (`finest_only`).
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, channels: torch.Tensor) -> torch.Tensor:
+        """Return logits (b, lesions + organs, z, y, x)."""
+        return torch.cat(self.network(channels, organs=True), dim=1)

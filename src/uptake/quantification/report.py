@@ -12,6 +12,7 @@ from typing import Any
 from uptake import RESEARCH_USE_ONLY
 from uptake.cases import SourceFile
 from uptake.quantification.lesions import LesionTable
+from uptake.quantification.organs import OrganTable
 from uptake.quantification.suv_metrics import PEAK_RADIUS_MM
 from uptake.quantification.tables import mtv_definition
 
@@ -72,7 +73,8 @@ class ReportContent:
     Attributes
     ----------
     case_id : str
-    table : LesionTable
+    table : LesionTable or None
+        None where no lesions were looked for.
     mip : Picture or None
     cuts : tuple of Picture
         Fused slices, hottest lesion first.
@@ -95,10 +97,12 @@ class ReportContent:
         Date and time of the run, in words; empty to leave it out.
     gate : mapping or None
         The input gate's report, `GateReport.as_json`; None where it was not run.
+    organs : OrganTable or None
+        None where there is no organ map.
     """
 
     case_id: str
-    table: LesionTable
+    table: LesionTable | None
     mip: Picture | None = None
     cuts: tuple[Picture, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -111,6 +115,7 @@ class ReportContent:
     versions: Mapping[str, str] = field(default_factory=dict)
     created: str = ""
     gate: Mapping[str, Any] | None = None
+    organs: OrganTable | None = None
 
 
 def summary_sentence(table: LesionTable) -> str:
@@ -126,6 +131,14 @@ def summary_sentence(table: LesionTable) -> str:
     )
 
 
+def organs_sentence(organs: OrganTable | None) -> str:
+    """Return in one sentence how many organs were found, where lesions were not looked for."""
+    if organs is None or not organs.organs:
+        return "No organ was found in this image; lesions were not looked for."
+    found = len(organs.organs)
+    return f"{found} organ{'s' if found > 1 else ''} found and measured; lesions were not looked for."
+
+
 def report_html(content: ReportContent) -> str:
     """Return the report of one case as one HTML document with embedded pictures.
 
@@ -137,15 +150,17 @@ def report_html(content: ReportContent) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
                                      lstrip_blocks=True)  # fmt: skip
     environment.filters.update(volume=volume, suv=suv, embedded=_embedded, words=words, seconds=_seconds)
-    table = content.table
+    table, organs = content.table, content.organs
+    measured = (*(table.warnings if table else ()), *(organs.warnings if organs else ()))
     return environment.from_string(source).render(
         content=content,
         table=table,
-        totals=table.totals,
-        summary=summary_sentence(table),
-        warnings=(*content.warnings, *(w for w in table.warnings if w not in content.warnings)),
+        organs=organs,
+        totals=table.totals if table else None,
+        summary=summary_sentence(table) if table else organs_sentence(organs),
+        warnings=(*content.warnings, *(w for w in measured if w not in content.warnings)),
         notice=RESEARCH_USE_ONLY,
-        mtv=mtv_definition(table.mtv_method),
+        mtv=mtv_definition(table.mtv_method) if table else "",
         peak_radius_mm=PEAK_RADIUS_MM,
         sources=[(s.role, PurePath(s.path.replace("\\", "/")).name, s.sha256[:SHORT_HASH]) for s in content.sources],
         short_hash=SHORT_HASH,

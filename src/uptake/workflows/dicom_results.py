@@ -89,6 +89,27 @@ def write_lesion_objects(
     )  # fmt: skip
 
 
+def write_organ_objects(
+    organs: Volume,
+    names: Mapping[int, str],
+    reference: Reference,
+    folder: Path,
+    *,
+    case_id: str,
+    maker: Maker,
+    settings: DicomSettings,
+) -> None:
+    """Write organs.seg.dcm and organs.rtstruct.dcm, as far as they are wanted: the organs that are there, by name.
+
+    Where none is, every organ that was looked for is an empty segment. Errors are those of `write_lesion_objects`.
+    """
+    segments = segments_of(organs, names) or [Segment(number, name) for number, name in names.items()]
+    identity = Identity(case_id, settings.keep_identifiers)
+    write_objects(
+        organs, segments, reference, folder, maker=maker, identity=identity, content="organs", kinds=settings.kinds
+    )
+
+
 def write_objects(
     labels: Volume,
     segments: Sequence[Segment],

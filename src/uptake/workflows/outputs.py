@@ -37,10 +37,12 @@ from uptake.io.write import (
 )
 from uptake.quantification.lesions import LesionTable
 from uptake.quantification.manifest import BundleRecord, OutputFile, run_manifest
+from uptake.quantification.organ_tables import ORGAN_COLUMNS, organ_rows, organs_as_json
 from uptake.quantification.pictures import fusion_picture, mip_picture
 from uptake.quantification.report import ModelFacts, Picture, ReportContent, report_html
 from uptake.quantification.tables import LESION_COLUMNS, lesion_rows, table_as_json
-from uptake.workflows.dicom_results import DicomSettings, reference_of, write_lesion_objects
+from uptake.workflows.dicom_results import DicomSettings, reference_of, write_lesion_objects, write_organ_objects
+from uptake.workflows.findings import Organs
 from uptake.workflows.privacy import anonymous
 from uptake.zoo.cards import Card
 
@@ -51,6 +53,10 @@ RUN = "run.json"
 SAME_AXES = 0.9999
 """Cosine above which two axes count as parallel: 0.8 degrees, 5 mm over the length of a body."""
 
+ORGAN_LABELS = "organ_labels.json"
+LESION_LABELS = "lesion_labels.json"
+"""Beside an organ map, and beside lesions of several kinds: {number: name}."""
+
 CUTS = 3
 """Lesions shown as fused slices, hottest first."""
 
@@ -58,9 +64,10 @@ CUTS = 3
 def write_segmentation(found: Segmentation, folder: Path, *, dicom: DicomSettings | None = None) -> Path:
     """Write lesions.nii.gz, lesions.csv, lesions.json, mip.png, report.html and run.json, and return the folder.
 
-    Where the PET came as DICOM, lesions.seg.dcm, lesions.rtstruct.dcm and measurements.sr.dcm are written too, as
-    `dicom` says. Everything is written beside the final place and appears there in one rename; an older result is
-    replaced whole.
+    Where the model knows organs, organs.nii.gz, organ_labels.json, organs.csv and organs.json are written too, or
+    instead of the lesions' files. Where the PET came as DICOM, lesions.seg.dcm, lesions.rtstruct.dcm and
+    measurements.sr.dcm, and organs.seg.dcm and organs.rtstruct.dcm, as `dicom` says. Everything is written beside the
+    final place and appears there in one rename; an older result is replaced whole.
     """
     dicom = dicom or DicomSettings()
     model = model_facts(found.card, found.checksum)
@@ -87,13 +94,15 @@ def write_segmentation(found: Segmentation, folder: Path, *, dicom: DicomSetting
         dicom=dicom,
         maker=Maker("AUTOMATIC", found.card.name, found.card.version, found.checksum),
         gate=found.gate,
+        organs=found.organs_to_write(),
+        lesion_names=found.lesion_names,
     )
 
 
 def write_results(
     case: Case,
-    lesions: Volume,
-    table: LesionTable,
+    lesions: Volume | None,
+    table: LesionTable | None,
     folder: Path,
     *,
     model: ModelFacts | None,
@@ -106,9 +115,12 @@ def write_results(
     dicom: DicomSettings | None = None,
     maker: Maker | None = None,
     gate: GateReport | None = None,
+    organs: Organs | None = None,
+    lesion_names: Mapping[int, str] | None = None,
 ) -> Path:
-    """Write the files of one case; see `write_segmentation`. `maker` is who made the mask; nobody known by default.
-    `gate` is what was said about the input; None where it was not asked.
+    """Write the files of one case; see `write_segmentation`. `maker` is who made the masks; nobody known by default.
+    `gate` is what was said about the input; None where it was not asked. Without lesions, their files are left out;
+    where they are of several kinds, lesion_labels.json names the values of lesions.nii.gz.
 
     All but run.json are the same bytes for the same input: dates and times stand there alone.
     """
@@ -120,16 +132,17 @@ def write_results(
     warnings = (*warnings, *notes)
     if not dicom.keep_identifiers:
         case, warnings = anonymous(case, warnings)
-    mip = mip_picture(case.pet, table.numbered, suv_window=suv_window)
+    mip = mip_picture(case.pet, None if table is None else table.numbered, suv_window=suv_window)
+    outlined = ("; lesions outlined", " with lesion outlines") if table is not None else ("", "")
     content = ReportContent(
         case_id=case.id,
         table=table,
         mip=Picture(
             mip,
-            f"Maximum-intensity projections, SUV {suv_window[0]:g} to {suv_window[1]:g}; lesions outlined.",
-            "Coronal and sagittal projection of the PET with lesion outlines",
+            f"Maximum-intensity projections, SUV {suv_window[0]:g} to {suv_window[1]:g}{outlined[0]}.",
+            f"Coronal and sagittal projection of the PET{outlined[1]}",
         ),
-        cuts=_cuts(case, lesions, table, suv_window),
+        cuts=() if lesions is None or table is None else _cuts(case, lesions, table, suv_window),
         warnings=warnings,
         model=model,
         sources=case.sources,
@@ -143,17 +156,29 @@ def write_results(
         settings=settings,
         versions=versions,
         gate=None if gate is None else gate.as_json(),
+        organs=None if organs is None else organs.table,
     )
+    maker = maker or Maker()
     with whole_folder(folder) as place:
-        write_volume(lesions, place / "lesions.nii.gz")
-        write_csv(lesion_rows(table), place / "lesions.csv", columns=LESION_COLUMNS)
-        write_json(table_as_json(table), place / "lesions.json")
+        if lesions is not None and table is not None:
+            write_volume(lesions, place / "lesions.nii.gz")
+            write_csv(lesion_rows(table), place / "lesions.csv", columns=LESION_COLUMNS)
+            write_json(table_as_json(table), place / "lesions.json")
+            if lesion_names is not None and len(lesion_names) > 1:
+                write_json({str(number): name for number, name in lesion_names.items()}, place / LESION_LABELS)
+        if organs is not None:
+            write_volume(organs.labels, place / "organs.nii.gz")
+            write_json({str(number): name for number, name in organs.names.items()}, place / ORGAN_LABELS)
+            write_csv(organ_rows(organs.table), place / "organs.csv", columns=ORGAN_COLUMNS)
+            write_json(organs_as_json(organs.table), place / "organs.json")
         with atomic_path(place / "mip.png") as temporary:
             temporary.write_bytes(mip)
         write_text(report_html(content), place / "report.html")
-        if reference is not None:
-            write_lesion_objects(
-                table, lesions, reference, place, case_id=case.id, maker=maker or Maker(), settings=dicom
+        if reference is not None and lesions is not None and table is not None:
+            write_lesion_objects(table, lesions, reference, place, case_id=case.id, maker=maker, settings=dicom)
+        if reference is not None and organs is not None:
+            write_organ_objects(
+                organs.labels, organs.names, reference, place, case_id=case.id, maker=maker, settings=dicom
             )
         outputs = [OutputFile(f.name, sha256_of(f), f.stat().st_size) for f in sorted(place.iterdir())]
         manifest = run_manifest(

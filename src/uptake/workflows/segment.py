@@ -23,8 +23,10 @@ from uptake.io.foreign import as_volume, is_foreign, like
 from uptake.io.read import read
 from uptake.physics.plausibility import require_hu, require_suv
 from uptake.quantification.lesions import LesionTable, measure_lesions
+from uptake.quantification.organs import OrganTable, measure_organs
 from uptake.training.devices import bf16_pays, resolve_device
 from uptake.workflows.bundles import Bundle, load_bundle
+from uptake.workflows.findings import Organs, require_sortable, sort_findings
 from uptake.zoo.cards import DEFAULT_MODEL, Card
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -48,6 +50,8 @@ class SegmentSettings:
         Of lesions: 6, 18 or 26.
     min_volume_ml : float
         Smaller components are left out of the table; the mask keeps them.
+    organs : bool
+        Give the organs that the model knows, beside lesions or alone.
     """
 
     mirror: bool = True
@@ -56,6 +60,7 @@ class SegmentSettings:
     engine: str = "auto"
     connectivity: int = 18
     min_volume_ml: float = 0.0
+    organs: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +71,13 @@ class Segmentation:
     ----------
     case : Case
         As read.
-    lesions : Volume
-        uint8, 1 inside lesions, on the PET's own grid.
+    lesions : Volume or None
+        uint8, 1 inside lesions (1 to n where the model tells n kinds apart), on the PET's own grid. None where the
+        model knows organs alone.
     mask : object
         `lesions` as the type the PET came in: a nibabel image for a nibabel image, a SimpleITK image for one of those,
         else the `Volume`.
-    table : LesionTable
+    table : LesionTable or None
     card : Card
         Of the model.
     checksum : str
@@ -87,12 +93,20 @@ class Segmentation:
         Computed, and skipped as air.
     gate : GateReport or None
         What the input gate says about the case; None where it was not asked.
+    lesion_names, organ_names : mapping of int to str
+        What the values of `lesions` and `organs` are called.
+    organs : Volume or None
+        uint8 label map on the PET's own grid; None where the model knows none, or they were not wanted.
+    organ_mask : object
+        `organs` as the type the PET came in.
+    organ_table : OrganTable or None
+        Volume and SUV of each organ, lesions taken out.
     """
 
     case: Case
-    lesions: Volume
+    lesions: Volume | None
     mask: Any
-    table: LesionTable
+    table: LesionTable | None
     card: Card
     checksum: str
     settings: SegmentSettings
@@ -103,6 +117,17 @@ class Segmentation:
     timings_s: Mapping[str, float] = field(default_factory=dict)
     windows: tuple[int, int] = (0, 0)
     gate: GateReport | None = None
+    lesion_names: Mapping[int, str] = field(default_factory=dict)
+    organ_names: Mapping[int, str] = field(default_factory=dict)
+    organs: Volume | None = None
+    organ_mask: Any = None
+    organ_table: OrganTable | None = None
+
+    def organs_to_write(self) -> Organs | None:
+        """Return the organ map with its names and its table; None where there is none."""
+        if self.organs is None or self.organ_table is None:
+            return None
+        return Organs(self.organs, self.organ_names, self.organ_table)
 
 
 def segment(
@@ -116,7 +141,7 @@ def segment(
     gate: bool = True,
     on_window: Callable[[int, int], None] | None = None,
 ) -> Segmentation:
-    """Return lesions and their table for one study. No file is written, none is needed.
+    """Return lesions, organs and their tables for one study. No file is written, none is needed.
 
     Parameters
     ----------
@@ -141,7 +166,7 @@ def segment(
     InputError
         Of the kind that fits, before any work; see `uptake.read`.
     ModelError
-        If the model does not exist, or needs a CT that is not there.
+        If the model does not exist, needs a CT that is not there, or has nothing to give without organs.
 
     Examples
     --------
@@ -165,6 +190,7 @@ def segment(
     case = _case(study, ct, assume_suv=assume_suv)
     warnings = list(case.warnings)
     card = bundle.card
+    require_sortable(card.labels, getattr(bundle.config, "organs", ()), organs=settings.organs, name=card.name)
     if case.ct is None and "ct" in card.needs:
         raise ModelError(f"{case.id}: model {card.name} needs a CT, and there is none. Give one with --ct FILE (ct=…).")
     if case.ct is None and "ct" in card.accepts:
@@ -177,22 +203,32 @@ def segment(
     harmonised, trace = harmonise(case, bundle.plan)
     lap("harmonise")
     config = bundle.config
+    classes = tuple(getattr(config, "organs", ()))
     if not settings.mirror:
         config = replace(config, mirror_axes=())
     if settings.tile_step is not None:
         config = replace(config, tile_step=settings.tile_step)
+    # Only methods with a second family of heads are asked for it.
+    heads = {"organs": True} if classes and settings.organs else {}
     prediction = bundle.method.predict(
-        bundle.networks(), harmonised, config, device=target, dtype=dtype, engine=engine, on_window=on_window
+        bundle.networks(), harmonised, config, device=target, dtype=dtype, engine=engine, on_window=on_window, **heads
     )
     lap("network")
-    lesions = restore(prediction, trace, order=bundle.plan.logits_order).labels
+    restored = restore(prediction, trace, order=bundle.plan.logits_order)
+    found = sort_findings(restored, card.labels, classes, organs=settings.organs, name=card.name)
     lap("restore")
-    table = measure_lesions(case.pet, lesions, connectivity=settings.connectivity, min_volume_ml=settings.min_volume_ml)
+    table = organ_table = None
+    if found.lesions is not None:
+        table = measure_lesions(
+            case.pet, found.lesions, connectivity=settings.connectivity, min_volume_ml=settings.min_volume_ml
+        )
+    if found.organs is not None:
+        organ_table = measure_organs(case.pet, found.organs, found.organ_names, lesions=found.lesions)
     lap("quantify")
     return Segmentation(
         case=case,
-        lesions=lesions,
-        mask=like(lesions, study),
+        lesions=found.lesions,
+        mask=None if found.lesions is None else like(found.lesions, study),
         table=table,
         card=card,
         checksum=bundle.checksum,
@@ -204,6 +240,11 @@ def segment(
         timings_s=timings,
         windows=(prediction.windows_run, prediction.windows_skipped),
         gate=report,
+        lesion_names=found.lesion_names,
+        organ_names=found.organ_names,
+        organs=found.organs,
+        organ_mask=None if found.organs is None else like(found.organs, study),
+        organ_table=organ_table,
     )
 
 
