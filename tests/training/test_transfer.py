@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from uptake.core.errors import CheckpointError
+from uptake.networks.backbones import Architecture, build, part
+from uptake.networks.unet import unique_state
+from uptake.training.transfer import transfer
+
+DESIGN = Architecture("plain", (4, 8), (1, 1))
+
+
+def network(seed, design=DESIGN, inputs=2, outputs=2):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build(design, inputs, outputs)
+
+
+@pytest.mark.parametrize("kind", ["plain", "segresnet"])
+def test_everything_but_the_head_is_copied_even_where_the_head_would_fit(kind):
+    design = DESIGN if kind == "plain" else Architecture("segresnet", (8,), (1, 1))
+    source, target = network(1, design), network(2, design)
+    before = unique_state(target)
+    report = transfer(target, unique_state(source), kind)
+    after, given = unique_state(target), unique_state(source)
+    for name in after:
+        assert torch.equal(after[name], (before if part(kind, name) == "head" else given)[name])
+    assert set(report.loaded) | set(report.fresh) == after.keys()
+    assert report.fresh == report.unused and all(part(kind, name) == "head" for name in report.fresh)
+
+
+def test_a_state_without_heads_will_do_and_a_head_for_other_labels_too():
+    state = {name: one for name, one in unique_state(network(1)).items() if part("plain", name) != "head"}
+    report = transfer(network(2, outputs=5), state, "plain")
+    assert report.unused == () and len(report.loaded) == len(state)
+
+
+def test_a_checkpoint_of_another_network_is_refused_by_the_names_that_differ_and_nothing_is_copied():
+    target = network(2)
+    before = unique_state(target)
+    wider = unique_state(network(1, Architecture("plain", (4, 16), (1, 1))))
+    with pytest.raises(CheckpointError, match=r"encoder\.stages\.1.* is \(16, 4, 3, 3, 3\) and should be \(8, 4"):
+        transfer(target, wider, "plain")
+    missing = unique_state(network(1))
+    missing["encoder.more.weight"] = missing.pop("encoder.stages.0.0.convs.0.conv.weight")
+    with pytest.raises(CheckpointError, match=r"convs\.0\.conv\.weight is missing; encoder\.more\.weight is not part"):
+        transfer(target, missing, "plain")
+    with pytest.raises(CheckpointError, match=r"is \(4, 1, 3, 3, 3\) and should be \(4, 2"):
+        transfer(target, unique_state(network(1, inputs=1)), "plain")
+    after = unique_state(target)
+    assert all(torch.equal(before[name], after[name]) for name in before)
