@@ -1,9 +1,11 @@
+import gc
+
 import pytest
 import torch
 
 from uptake.core.errors import UsageError
 from uptake.inference import compiled as module
-from uptake.inference.compiled import compiled, resolve_engine
+from uptake.inference.compiled import compiled, compiled_once, forget, resolve_engine
 from uptake.networks.unet import unet
 
 CPU = torch.device("cpu")
@@ -64,3 +66,37 @@ def test_a_broken_openvino_is_passed_over_by_auto_and_named_when_asked_for(monke
 def test_an_engine_that_cannot_run_is_refused(engine, device):
     with pytest.raises(UsageError, match=engine):
         resolve_engine(engine, torch.device(device))
+
+
+def test_a_network_is_compiled_once_and_anew_when_its_weights_change(monkeypatch):
+    made = []
+
+    def fake(net, **options):
+        made.append((net, options))
+        return lambda batch: batch
+
+    monkeypatch.setattr(module, "compiled", fake)
+    owner = network()
+    facts = {"channels": 2, "window": (8, 8, 8), "smallest": (4, 4, 4), "dtype": torch.float32}
+    first = compiled_once(owner, "a", lambda: owner, **facts)
+    assert compiled_once(owner, "a", lambda: pytest.fail("was built again"), **facts) is first
+    assert compiled_once(owner, "b", lambda: owner, **facts) is not first
+    assert compiled_once(owner, "a", lambda: owner, **{**facts, "dtype": torch.bfloat16}) is not first
+    assert len(made) == 3
+    with torch.no_grad():
+        next(owner.parameters()).add_(1.0)
+    second = compiled_once(owner, "a", lambda: owner, **facts)
+    assert second is not first
+    forget(owner)
+    assert compiled_once(owner, "a", lambda: owner, **facts) is not second
+    forget(network())  # of one that was never compiled: nothing to drop
+
+
+def test_a_program_lives_no_longer_than_its_network(monkeypatch):
+    monkeypatch.setattr(module, "compiled", lambda net, **options: lambda batch: batch)
+    owner = network()
+    compiled_once(owner, "a", network, channels=2, window=(8, 8, 8), smallest=(4, 4, 4), dtype=torch.float32)
+    before = len(module._PROGRAMS)
+    del owner
+    gc.collect()
+    assert len(module._PROGRAMS) == before - 1

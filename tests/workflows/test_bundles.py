@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -79,3 +80,42 @@ def test_a_refused_rename_puts_the_old_bundle_back(make_bundle, tmp_path, monkey
         make_bundle(folder, seed=2)
     assert load_bundle(folder).checksum == first
     assert [f.name for f in tmp_path.iterdir()] == ["m"]
+
+
+def test_networks_are_the_same_at_every_call_and_hold_the_weights_of_the_file_without_a_copy(tiny_bundle):
+    bundle = load_bundle(tiny_bundle)
+    (network,) = bundle.networks()
+    assert bundle.networks()[0] is network
+    assert bundle.networks(["0"])[0] is network
+    assert bundle.network() is not network
+    x = torch.randn(1, 2, 16, 16, 16)
+    with torch.inference_mode():
+        assert all(torch.equal(a, b) for a, b in zip(network(x), bundle.network()(x), strict=True))
+    memory = {tensor.data_ptr() for tensor in bundle.states["0"].values()}
+    assert {parameter.data_ptr() for parameter in network.parameters()} == memory
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+    assert not network.training
+
+
+def test_a_fold_that_is_not_there_is_named(tiny_bundle):
+    with pytest.raises(CheckpointError, match="no fold '3'; there are 0"):
+        load_bundle(tiny_bundle).networks(["3"])
+
+
+def test_a_second_case_compiles_nothing(tiny_bundle, tiny_arrays, turned, monkeypatch):
+    pytest.importorskip("openvino")
+    from uptake.cases import Case
+    from uptake.geometry import Volume
+    from uptake.inference import compiled as module
+    from uptake.workflows.segment import SegmentSettings, segment
+
+    times, real = [], module.compiled
+    monkeypatch.setattr(module, "compiled", lambda *given, **more: times.append(1) or real(*given, **more))
+    bundle = load_bundle(tiny_bundle)
+    settings = SegmentSettings(mirror=False, precision="float32", engine="openvino")
+    masks = [
+        segment(Case(f"p{n}", Volume(tiny_arrays["pet"], turned)), model=bundle, settings=settings, device="cpu")
+        for n in range(2)
+    ]
+    assert len(times) == 1
+    np.testing.assert_array_equal(masks[0].lesions.array, masks[1].lesions.array)

@@ -10,6 +10,8 @@ import importlib
 import importlib.util
 import logging
 import warnings
+from collections.abc import Callable
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -23,6 +25,9 @@ log = logging.getLogger(__name__)
 ENGINES = ("auto", "torch", "openvino")
 
 _HINTS = {torch.float32: "f32", torch.bfloat16: "bf16"}
+
+_PROGRAMS: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], tuple[int, Predictor]]] = WeakKeyDictionary()
+"""Network -> (form, channels, window, number format, threads) -> fingerprint of its weights, compiled program."""
 
 
 def resolve_engine(engine: str, device: torch.device) -> str:
@@ -99,3 +104,47 @@ def compiled(network: nn.Module, *, channels: int, window: Shape3, smallest: Sha
         return torch.cat(results)
 
     return predict
+
+
+def compiled_once(
+    owner: nn.Module,
+    form: str,
+    build: Callable[[], nn.Module],
+    *,
+    channels: int,
+    window: Shape3,
+    smallest: Shape3,
+    dtype: torch.dtype,
+) -> Predictor:
+    """Return `compiled` of a network, from memory where it was compiled before: once for all cases of a cohort.
+
+    The program lives as long as `owner` does; it is made anew when the owner's weights have changed.
+
+    Parameters
+    ----------
+    owner : nn.Module
+        Whose weights the network uses.
+    form : str
+        Which of the networks that `build` makes of this owner ("lesions", "lesions and organs", ...).
+    build : callable
+        Returns the network to compile; only called where it has to be.
+    channels, window, smallest, dtype
+        As for `compiled`.
+    """
+    programs = _PROGRAMS.setdefault(owner, {})
+    key = (form, channels, window, dtype, torch.get_num_threads())
+    weights = _weights_fingerprint(owner)
+    if key not in programs or programs[key][0] != weights:
+        predictor = compiled(build(), channels=channels, window=window, smallest=smallest, dtype=dtype)
+        programs[key] = (weights, predictor)
+    return programs[key][1]
+
+
+def forget(owner: nn.Module) -> None:
+    """Drop the programs compiled of this network, and with them their memory."""
+    _PROGRAMS.pop(owner, None)
+
+
+def _weights_fingerprint(network: nn.Module) -> int:
+    """Return a number that changes whenever a weight is replaced or written to."""
+    return hash(tuple((parameter.data_ptr(), parameter._version) for parameter in network.parameters()))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from uptake.cases import HarmonisedCase, Prediction
 from uptake.core.anatomy import classes_of
 from uptake.core.errors import UsageError
 from uptake.core.types import Shape3, Vector3
-from uptake.inference.compiled import compiled
+from uptake.inference.compiled import compiled_once
 from uptake.inference.sliding_window import Predictor, averaged, mirrored, sliding_window
 from uptake.networks.unet import ENCODERS, BothHeads, finest_only, unet
 from uptake.sampling.augment import AugmentRules
@@ -352,20 +353,23 @@ def predict(
     device = device or torch.device("cpu")
     organ_classes = len(config.organs) if organs else 0
     prepared = []
-    # Only the finest logits are wanted; the networks are copied shallowly, so that the caller's stay as they are.
     for given in networks:
-        network = finest_only(given.to(device).eval())
-        if organ_classes:
-            network = BothHeads(network)
-        predictor: Predictor = network
+        given.to(device).eval()
+        # Only the finest logits are wanted; networks are copied shallowly, so that the caller's stay as they are.
+        single = partial(_single, given, both=bool(organ_classes))
+        predictor: Predictor
         if engine == "openvino":
-            predictor = compiled(
-                network,
+            predictor = compiled_once(
+                given,
+                "lesions and organs" if organ_classes else "lesions",
+                single,
                 channels=len(config.channels),
                 window=config.window,
                 smallest=tuple(2 * d for d in config.divisors),
                 dtype=dtype,
             )
+        else:
+            predictor = single()
         prepared.append(mirrored(predictor, config.mirror_axes))
     with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
         return sliding_window(
@@ -381,3 +385,9 @@ def predict(
             device=device,
             on_window=on_window,
         )
+
+
+def _single(network: nn.Module, *, both: bool) -> nn.Module:
+    """Return the network, weights shared, as one that gives a single tensor: its finest logits, of one or both heads."""
+    finest = finest_only(network)
+    return BothHeads(finest) if both else finest

@@ -142,10 +142,15 @@ def unique_state(network: nn.Module) -> dict[str, torch.Tensor]:
 
     Of several names for a tensor the one without ``.all_modules.`` and ``decoder.encoder.`` is kept.
     """
-    named = network.named_parameters(remove_duplicate=False)
     return {
-        name: tensor.detach().to("cpu", torch.float32).contiguous()
-        for name, tensor in named
+        name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in _uniquely_named(network).items()
+    }
+
+
+def _uniquely_named(network: nn.Module) -> dict[str, nn.Parameter]:
+    return {
+        name: tensor
+        for name, tensor in network.named_parameters(remove_duplicate=False)
         if ".all_modules." not in name and not name.startswith("decoder.encoder.")
     }
 
@@ -157,7 +162,7 @@ def is_head(name: str) -> bool:
 
 def mismatches(network: nn.Module, state: Mapping[str, torch.Tensor]) -> list[str]:
     """Return, in plain words, every tensor that is missing, left over or of another shape; empty if all fit."""
-    wanted = unique_state(network)
+    wanted = _uniquely_named(network)
     found = [f"{name} is missing" for name in wanted.keys() - state.keys()]
     found += [f"{name} is not part of the network" for name in state.keys() - wanted.keys()]
     found += [
@@ -183,6 +188,23 @@ def load_unique_state(network: nn.Module, state: Mapping[str, torch.Tensor]) -> 
     with torch.no_grad():
         for name, tensor in state.items():
             own[name].copy_(tensor)
+
+
+def adopt_unique_state(network: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    """Make tensors named as by `unique_state` the network's own parameters, frozen: no copy, memory is shared.
+
+    Raises
+    ------
+    ValueError
+        As `load_unique_state`.
+    """
+    wrong = mismatches(network, state)
+    if wrong:
+        raise ValueError("; ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""))
+    for name, tensor in state.items():
+        place, _, leaf = name.rpartition(".")
+        # Aliases are other names for the same module, so that each of them sees the new parameter.
+        setattr(network.get_submodule(place), leaf, nn.Parameter(tensor, requires_grad=False))
 
 
 def finest_only(network: nn.Module) -> nn.Module:

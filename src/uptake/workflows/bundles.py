@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from torch import nn
 
 from uptake.core.errors import CheckpointError, ModelError, UsageError
 from uptake.harmonise.plan import Plan
-from uptake.networks.unet import load_unique_state, mismatches
+from uptake.networks.unet import adopt_unique_state, load_unique_state, mismatches
 from uptake.zoo.bundle import read_states
 from uptake.zoo.cards import CARD_FILE, Card, find_bundle, read_card
 
@@ -96,24 +96,47 @@ class Bundle:
         CheckpointError
             If the fold does not exist, or a tensor is missing, left over or of another shape.
         """
+        name = fold if fold is not None else self.folds[0]
+        network = self._untrained(name)
+        load_unique_state(network, self.states[name])
+        return network.eval()
+
+    @property
+    def folds(self) -> tuple[str, ...]:
+        """Names of the folds, in their order."""
+        return tuple(self.states)
+
+    def networks(self, folds: Sequence[str] | None = None) -> list[nn.Module]:
+        """Return the networks of the folds (all by default): the same objects at every call, frozen, for prediction.
+
+        They share their memory with `states`, and what was compiled of them is kept with them
+        (`inference.compiled.compiled_once`), so that a cohort pays once. Errors are those of `network`.
+        """
+        for name in folds if folds is not None else self.folds:
+            if name not in self._ready:
+                network = self._untrained(name)
+                adopt_unique_state(network, self.states[name])
+                self._ready[name] = network.eval()
+        return [self._ready[name] for name in (folds if folds is not None else self.folds)]
+
+    @cached_property
+    def _ready(self) -> dict[str, nn.Module]:
+        return {}
+
+    def _untrained(self, fold: str) -> nn.Module:
+        """Return a network that the weights of this fold fit."""
         if self.card.role != "model":
             raise ModelError(
                 f"{self.card.name}: holds an initialisation without heads, not a model; train from it "
                 "(uptake train … --init)."
             )
-        name = fold if fold is not None else next(iter(self.states))
-        if name not in self.states:
-            raise CheckpointError(f"{self.folder}: no fold {name!r}; there are {', '.join(self.states)}.")
+        if fold not in self.states:
+            raise CheckpointError(f"{self.folder}: no fold {fold!r}; there are {', '.join(self.states)}.")
         network: nn.Module = self.method.build_network(self.config)
-        wrong = mismatches(network, self.states[name])
+        wrong = mismatches(network, self.states[fold])
         if wrong:
-            raise CheckpointError(f"{self.folder}: fold {name} does not fit its card: {'; '.join(wrong[:3])}.")
-        load_unique_state(network, self.states[name])
-        return network.eval()
-
-    def networks(self) -> list[nn.Module]:
-        """Return the networks of all folds."""
-        return [self.network(name) for name in self.states]
+            raise CheckpointError(f"{self.folder}: fold {fold} does not fit its card: {'; '.join(wrong[:3])}.")
+        return network
 
 
 def load_bundle(name: str | Path) -> Bundle:
@@ -141,5 +164,5 @@ def load_bundle(name: str | Path) -> Bundle:
     bundle = Bundle(folder, read_card(folder))
     _ = bundle.plan
     if bundle.card.role == "model":
-        bundle.network()
+        bundle.networks(bundle.folds[:1])
     return bundle
