@@ -38,11 +38,15 @@ REACH_MM = 20.0
 AIR_FACE = 0.97
 """A face of the CT whose voxels are air to this share is continued as air."""
 
-WEAK_EDGE_SHARE = 0.4
-"""An axis along which the CT has less edge than this, relative to its best axis, is not measured."""
+WEAK_EDGE_SHARE = (0.4, 0.2)
+"""An axis along which the CT has less edge than this, relative to its best axis, is not measured: in fields shorter
+than `LONG_FIELD_MM`, and in longer ones. Thighs have 0.15 to 0.35 along their length, obese whole bodies 0.38.
+"""
 
-WEAK_EDGE_HU_PER_MM = 7.0
-"""Or less than this: root mean square over the compared voxels."""
+LONG_FIELD_MM = 400.0
+
+WEAK_EDGE_HU_PER_MM = (7.0, 4.0)
+"""Or less than this: root mean square over the compared voxels, in short and in long fields."""
 
 
 class Comparison:
@@ -107,11 +111,18 @@ class Comparison:
         along = np.stack(np.gradient(smooth, *self.pet.spacing_mm), axis=-1)[self.compared] @ linear
         columns = np.column_stack([along, np.linalg.norm(along, axis=1)]).astype(np.float64)
         information = columns.T @ columns / len(columns)
+        share, least = WEAK_EDGE_SHARE[int(self.is_long)], WEAK_EDGE_HU_PER_MM[int(self.is_long)]
         try:
             edge = 1.0 / np.sqrt(np.diag(np.linalg.inv(information))[:3])
         except np.linalg.LinAlgError:
             return np.zeros(3, dtype=bool)
-        return np.asarray((edge > WEAK_EDGE_HU_PER_MM) & (edge > WEAK_EDGE_SHARE * edge.max()))
+        return np.asarray((edge > least) & (edge > share * edge.max()))
+
+    @property
+    def is_long(self) -> bool:
+        """Whether at least 40 cm of the patient are compared: a field in which rotations can be told from shifts."""
+        low, high = self.body_box_mm()
+        return bool(high[2] - low[2] >= LONG_FIELD_MM)
 
     def body_box_mm(self) -> tuple[FloatArray, FloatArray]:
         """Return the lower and upper corner of the patient, RAS+ mm."""

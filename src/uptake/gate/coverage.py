@@ -6,6 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from uptake.gate import landmarks
+from uptake.gate.ends import ends
 from uptake.gate.findings import Finding, Light
 from uptake.gate.overview import Overview
 
@@ -36,7 +37,7 @@ def coverage_finding(view: Overview, *, source: str) -> Finding:
         wide = (view.image.shape[0] * view.spacing_mm, view.image.shape[1] * view.spacing_mm)
         measured = f"a crop of {wide[0]:.0f} × {wide[1]:.0f} × {view.image.shape[2] * view.spacing_mm:.0f} mm"
         return Finding(check, Light.AMBER, title, measured, expected, totals, details)
-    upper, lower = landmarks.ends(view)
+    upper, lower = ends(view)
     arms = arm_position(view)
     details |= {"upper_end": upper, "lower_end": lower, "arms": arms}
     heads = [end for end in (upper, lower) if end is not None]

@@ -7,7 +7,6 @@ it is found says how the image is turned. None returns a guess: what is not clea
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,14 +26,17 @@ PLATEAU_FLOOR_SUV = 1.0
 """Lowest smoothed SUV in the ball: keeps a liver apart from the muscle it touches."""
 
 LIVER_SUV = (1.25, 25.0)
-"""Liver uptake of tracers that show it: FDG 1.3 to 3, PSMA and DOTATATE up to 20. Muscle, as even, stays below 1.2."""
+"""Liver uptake of tracers that show it: FDG 1.3 to 3, PSMA and DOTATATE up to 20. Muscle is mostly below."""
 
 LIVER_OVER_BODY = 1.6
 """Uptake over the patient's median: 2.3 to 5.6 in simulated livers, 3.3 in a real one."""
 
 LIVER_ML = (300.0, 5000.0)
-TWIN_MM = 80.0
-"""A plateau of like size on the other side, this close along z, is its twin: the muscle of thighs and buttocks."""
+OTHER_SIDE_PET = 0.68
+"""Uptake across the middle over that of the plateau: 0.3 to 0.63 for livers, 0.74 to 0.97 for thighs and buttocks."""
+
+TWIN_MM, TWIN_SIZE = 80.0, 0.35
+"""A plateau of this share of its size on the other side, this close along z, is its twin."""
 
 MIDLINE_MM = 25.0
 """Closer to the middle a plateau is no liver but a bladder or a heart, and says nothing about the side."""
@@ -49,8 +51,14 @@ LUNG_TO_LIVER_MM = 250.0
 LUNG_HU = (-960.0, -400.0)
 SMALLEST_LUNG_ML = 300.0
 
-BONE_HU = 130.0
+BONE_HU = 110.0
 """Coarse voxels above this hold bone."""
+
+SMALLEST_BONE_CM2 = 3.0
+BONE_AGREEMENT = 0.65
+"""Share of slices on one side of the middle. Clavicles, sternum and pubis outweigh a thin spine in some: whole bodies
+have 0.70 to 0.85 behind, a pelvis by itself 0.44 to 0.76, and nothing is said there.
+"""
 
 SMALLEST_TRUNK_CM2 = 200.0
 """Section of a child's trunk."""
@@ -64,18 +72,6 @@ FULL_FIELD_MM = 480.0
 SMALLEST_FIELD_MM = 240.0
 """Front to back; across it is a third more. Smaller fields are crops around something."""
 
-HEAD_SECTION_CM2 = (60.0, 400.0)
-HEAD_WIDTH_MM = 260.0
-TRUNK_SECTION_CM2 = 350.0
-"""A field whose large sections are smaller is a limb or an animal; its narrow end is no head."""
-
-HEAD_LENGTH_MM = 40.0
-LEG_SECTION_CM2 = 80.0
-"""Of one leg at least; a forearm has 40."""
-
-LEG_LENGTH_MM = 20.0
-END_MM = 200.0
-SHORTEST_TRUNK_MM = 100.0
 KIDNEY_OVER_LIVER = 1.2
 KIDNEY_ML = (4.0, 350.0)
 """Of the part that is hotter than the liver: a renal pelvis at least, a kidney with blur at most."""
@@ -95,9 +91,6 @@ class Organ:
     centre_mm: tuple[float, float, float]
     volume_ml: float
     value: float
-
-
-EndKind = Literal["head", "legs", "trunk"] | None
 
 
 def trunk_slices(view: Overview) -> npt.NDArray[np.intp]:
@@ -122,7 +115,8 @@ def liver_in_pet(view: Overview) -> Organ | None:
     low, high = _extremes(view, outside=0.0)
     median = float(np.median(view.image[view.body]))
     even = (low > PLATEAU_EVENNESS * high) & (low > PLATEAU_FLOOR_SUV) & (high < LIVER_SUV[1])
-    return _largest_on_one_side(view, even, least=max(LIVER_SUV[0], LIVER_OVER_BODY * median), mirror_ratio=0.35)
+    least = max(LIVER_SUV[0], LIVER_OVER_BODY * median)
+    return _largest_on_one_side(view, even, least=least, other_side=OTHER_SIDE_PET)
 
 
 def liver_in_ct(view: Overview, breath: Organ | None) -> Organ | None:
@@ -134,7 +128,7 @@ def liver_in_ct(view: Overview, breath: Organ | None) -> Organ | None:
         return None
     low, high = _extremes(view, outside=AIR_HU)
     even = (low > SOFT_TISSUE_HU[0]) & (high < SOFT_TISSUE_HU[1]) & (high - low < SOFT_TISSUE_SPAN_HU)
-    return _largest_on_one_side(view, even, least=SOFT_TISSUE_HU[0], mirror_ratio=0.35, near=breath.centre_mm[2])
+    return _largest_on_one_side(view, even, least=SOFT_TISSUE_HU[0], near=breath.centre_mm[2])
 
 
 def _extremes(view: Overview, *, outside: float) -> tuple[Image, Image]:
@@ -150,38 +144,51 @@ def _extremes(view: Overview, *, outside: float) -> tuple[Image, Image]:
 
 
 def _largest_on_one_side(
-    view: Overview, even: Mask, *, least: float, mirror_ratio: float, near: float | None = None
+    view: Overview, even: Mask, *, least: float, other_side: float | None = None, near: float | None = None
 ) -> Organ | None:
-    """Return the plateau with the most excess over `least`, unless it straddles the middle or has a twin across it."""
+    """Return the plateau with the most excess over `least` that lies on one side and has no twin across the middle.
+
+    A twin is a plateau of like size there; or, with `other_side`, tissue there of more than this share of its value.
+    """
     ball = _ball(view, PLATEAU_RADIUS_MM)
     pieces, count = ndimage.label(ndimage.binary_dilation(even, structure=ball)) if even.any() else (even, 0)
-    middle = view.midline_index
-    found: list[tuple[float, Organ, float]] = []
+    found: list[tuple[float, Organ, float, float]] = []
     for number in range(1, count + 1):
         whole = pieces == number
         value = float(np.median(view.image[whole & even]))
         volume = float(whole.sum() * view.voxel_ml)
         centre = np.asarray(ndimage.center_of_mass(whole))
-        beside = (centre[0] - middle[round(float(centre[2]))]) * view.spacing_mm
-        if value <= least or not np.isfinite(beside):
-            continue
+        middle = float(view.midline_index[round(float(centre[2]))])
         x, y, z = (float(v) for v in view.world(centre))
-        if near is not None and abs(z - near) > LUNG_TO_LIVER_MM:
+        if value <= least or not np.isfinite(middle) or (near is not None and abs(z - near) > LUNG_TO_LIVER_MM):
             continue
-        found.append((volume * (value - least / LIVER_OVER_BODY), Organ((x, y, z), volume, value), float(beside)))
-    found.sort(key=lambda item: -item[0])
-    for _, organ, beside in found:
+        beside = (float(centre[0]) - middle) * view.spacing_mm
+        across = _across(view, whole, middle) / value if other_side is not None else 0.0
+        excess = volume * (value - least / LIVER_OVER_BODY)
+        found.append((excess, Organ((x, y, z), volume, value), beside, across))
+    for _, organ, beside, across in sorted(found, key=lambda item: -item[0]):
         if abs(beside) < MIDLINE_MM or not LIVER_ML[0] <= organ.volume_ml <= LIVER_ML[1]:
             continue
-        twins = (
-            across * beside < 0
-            and abs(other.centre_mm[2] - organ.centre_mm[2]) < TWIN_MM
-            and other.volume_ml > mirror_ratio * organ.volume_ml
-            for _, other, across in found
-        )
-        if not any(twins):
+        if other_side is not None:
+            twin = across > other_side
+        else:
+            twin = any(
+                where * beside < 0
+                and abs(other.centre_mm[2] - organ.centre_mm[2]) < TWIN_MM
+                and other.volume_ml > TWIN_SIZE * organ.volume_ml
+                for _, other, where, _ in found
+            )
+        if not twin:
             return organ
     return None
+
+
+def _across(view: Overview, mask: Mask, middle: float) -> float:
+    """Return the median value of the place that a mask has on the other side of the middle."""
+    index = np.argwhere(mask)
+    x = np.round(2 * middle - index[:, 0]).astype(np.intp)
+    there = (x >= 0) & (x < view.image.shape[0])
+    return float(np.median(view.image[x[there], index[there, 1], index[there, 2]])) if there.any() else 0.0
 
 
 def lungs(view: Overview) -> Organ | None:
@@ -203,23 +210,28 @@ def lungs(view: Overview) -> Organ | None:
 
 def spine_offset_mm(view: Overview) -> tuple[float, int] | None:
     """Return how far the bone in the middle of a CT's trunk lies in front of (+) the middle of the body, mm, and in how
-    many slices that was seen; None where fewer than eight show bone in the middle.
+    many slices that was seen; None where fewer than eight slices show it, or they disagree.
 
-    In every slice of chest, abdomen and pelvis the heaviest bone near the midline is the spine or the sacrum.
+    In every slice of chest, abdomen and pelvis the largest piece of bone near the midline is the spine or the sacrum.
     """
-    middle = view.midline_index
     half = view.voxels(44.0)
+    area = view.spacing_mm**2 / 100.0
     offsets = []
     for k in trunk_slices(view):
-        x = round(float(middle[k]))
+        x = round(float(view.midline_index[k]))
         column = slice(max(0, x - half), x + half + 1)
-        bone = (view.image[column, :, k] > BONE_HU) & view.body[column, :, k]
-        rows = np.flatnonzero(view.body[column, :, k].any(axis=0))
-        if bone.sum() * view.spacing_mm**2 < 200.0 or len(rows) == 0:
+        body = view.body[column, :, k]
+        rows = np.flatnonzero(body.any(axis=0))
+        pieces, count = ndimage.label((view.image[column, :, k] > BONE_HU) & body)
+        sizes = np.bincount(pieces.ravel(), minlength=count + 1)[1:] * area
+        if count == 0 or sizes.max() < SMALLEST_BONE_CM2:
             continue
-        weight = np.where(bone, view.image[column, :, k] - BONE_HU, 0.0).sum(axis=0)
-        offsets.append(float((np.arange(len(weight)) @ weight) / weight.sum() - (rows[0] + rows[-1]) / 2))
-    return (float(np.median(offsets)) * view.spacing_mm, len(offsets)) if len(offsets) >= 8 else None
+        depth = np.nonzero(pieces == int(sizes.argmax()) + 1)[1].mean()
+        offsets.append((float(depth) - (rows[0] + rows[-1]) / 2) * view.spacing_mm)
+    behind = sum(mm < 0 for mm in offsets)
+    if len(offsets) < 8 or max(behind, len(offsets) - behind) < BONE_AGREEMENT * len(offsets):
+        return None
+    return float(np.median(offsets)), len(offsets)
 
 
 def kidneys_in_pet(view: Overview, liver: Organ) -> float | None:
@@ -260,67 +272,6 @@ class _Focus:
     depth: float
     height: float
     ml: float
-
-
-def ends(view: Overview) -> tuple[EndKind, EndKind]:
-    """Return what lies at the high-z and at the low-z end of the field: "head", "legs", "trunk"; None if too short."""
-    filled = np.flatnonzero(view.section_cm2 > 25.0)
-    if len(filled) * view.spacing_mm < 2.5 * END_MM:
-        return None, None
-    trunk = trunk_slices(view)
-    if len(trunk) * view.spacing_mm < SHORTEST_TRUNK_MM:
-        return None, None
-    centre = float(np.nanmedian(view.midline_index[trunk]))
-    count = view.voxels(END_MM)
-    large = float(np.percentile(view.section_cm2[filled], 80))
-    upper = [_layout(view, int(k), centre) for k in filled[-count:]]
-    lower = [_layout(view, int(k), centre) for k in filled[:count]]
-    return _kind(upper, large, view.spacing_mm), _kind(lower, large, view.spacing_mm)
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """One slice: the piece on the midline (area cm², width mm), the smaller half's area (cm²), and how deep the midline
-    is as a share of the sides."""
-
-    middle_cm2: float
-    middle_mm: float
-    half_cm2: float
-    depth: float
-
-
-def _layout(view: Overview, k: int, centre: float) -> _Layout:
-    section = view.body[:, :, k]
-    pieces, _ = ndimage.label(section)
-    near, x = view.voxels(20.0), round(centre)
-    column = slice(max(0, x - near), x + near + 1)
-    area = view.spacing_mm**2 / 100.0
-    middle_cm2 = middle_mm = 0.0
-    for number in np.unique(pieces[column]):
-        piece = pieces == number
-        if number and piece.sum() * area > middle_cm2:
-            across = np.flatnonzero(piece.any(axis=1))
-            middle_cm2, middle_mm = float(piece.sum()) * area, float(np.ptp(across) + 1) * view.spacing_mm
-    depth = section.sum(axis=1)
-    beside = min(depth[: column.start].max(initial=0), depth[column.stop :].max(initial=0))
-    half = float(min(section[:x].sum(), section[x + 1 :].sum())) * area
-    return _Layout(middle_cm2, middle_mm, half, float(depth[column].min()) / beside if beside else np.inf)
-
-
-def _kind(layouts: list[_Layout], large_cm2: float, spacing_mm: float) -> EndKind:
-    """Return what a stack of slices at one end of the field shows.
-
-    A head is one narrow piece on the midline, whatever arms lie beside or beyond it. Legs are two pieces and nothing
-    between them.
-    """
-    low, high = HEAD_SECTION_CM2[0], min(HEAD_SECTION_CM2[1], 0.62 * large_cm2)
-    head = [low < s.middle_cm2 < high and s.middle_mm < HEAD_WIDTH_MM and s.depth > 0.75 for s in layouts]
-    legs = [s.depth < 0.5 and s.half_cm2 > LEG_SECTION_CM2 for s in layouts]
-    if sum(head) * spacing_mm >= HEAD_LENGTH_MM and large_cm2 > TRUNK_SECTION_CM2:
-        return "head"
-    if sum(legs) * spacing_mm >= LEG_LENGTH_MM:
-        return "legs"
-    return "trunk"
 
 
 def _ball(view: Overview, radius_mm: float) -> Mask:

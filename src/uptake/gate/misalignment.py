@@ -29,15 +29,14 @@ from uptake.geometry.volume import Volume
 LEVELS_MM = (12.0, 8.0)
 """Voxel size of the grids, coarse to fine."""
 
-ROTATION_FIELD_MM = 400.0
-"""Shorter fields are registered by translation alone; a rotation and a shift look alike in them."""
-
 MOST_SAMPLES = (60_000, 80_000)
 """PET voxels compared on each grid, about."""
 
 SECTION_SAMPLES = 40_000
 FARTHEST_MM = 80.0
-"""A larger shift than this is a failed registration, or two examinations. Crops: no further than `REACH_MM`."""
+"""A larger shift than this is a failed registration, or two examinations. Short fields: no further than `REACH_MM`
+along an axis on which the CT ends in tissue.
+"""
 
 SECTIONS = ("upper third", "middle third", "lower third")
 
@@ -99,7 +98,8 @@ def measure_misalignment(pet: Volume, ct: Volume) -> Misalignment | None:
     if not known.any():
         return None
     low, high = fine.body_box_mm()
-    rigid = bool(known.all()) and high[2] - low[2] >= ROTATION_FIELD_MM
+    # A rotation and a shift look alike in a short field.
+    rigid = bool(known.all()) and fine.is_long
     centre = (low + high) / 2
     with one_thread():
         return _measured(levels, known, centre, low, high, rigid=rigid)
@@ -115,7 +115,8 @@ def _measured(
     if transform is None:
         return None
     shift = displacement(transform, centre)
-    if not (np.abs(shift) <= np.where(fine.open_axes, FARTHEST_MM, REACH_MM))[known].all():
+    farthest = np.where(fine.open_axes | fine.is_long, FARTHEST_MM, REACH_MM)
+    if not (np.abs(shift) <= farthest)[known].all():
         return None
     sections = {}
     if rigid:

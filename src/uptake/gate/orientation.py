@@ -17,6 +17,7 @@ import numpy as np
 
 from uptake.core.types import FloatArray
 from uptake.gate import landmarks
+from uptake.gate.ends import ends
 from uptake.gate.findings import Finding, Light
 from uptake.gate.landmarks import Organ
 from uptake.gate.overview import Overview
@@ -141,7 +142,7 @@ def _side(liver: Organ, view: Overview, source: str) -> Clue:
 
 
 def _ends(view: Overview, source: str) -> list[Clue]:
-    upper, lower = landmarks.ends(view)
+    upper, lower = ends(view)
     if "head" in (upper, lower) and upper != lower:
         return [Clue(2, upper == "head", source, f"the head is at the {'upper' if upper == 'head' else 'lower'} end")]
     if "legs" in (upper, lower) and upper != lower:
