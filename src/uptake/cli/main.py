@@ -29,6 +29,7 @@ VERBS = {
     "train": "Train a method on your own labelled scans; writes a bundle.",
     "simulate": "Make digital patients, cohorts of them, or low-dose twins of real scans.",
     "labels": "Merge the classes of organ maps (TotalSegmentator's, autoPET's) into those of a method.",
+    "dose-study": "How low can we go? Noise, bias, lesions and organs of the same patients at several doses.",
     "demo": "Simulate a patient, segment it, open the report. No data needed.",
     "import-weights": "Turn an nnU-Net v2 model folder, LesionTracer's too, into a bundle.",
     "export-weights": "Write a bundle as a model folder for nnU-Net's own predictor.",
