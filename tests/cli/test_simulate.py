@@ -126,6 +126,27 @@ def test_what_cannot_be_simulated_is_refused(cli, tmp_path, options, code, messa
     assert not list(tmp_path.rglob("*.*"))
 
 
+def test_a_label_map_becomes_a_patient_or_is_refused(cli, patients, tmp_path):
+    organs = patients / "sim_00003" / "organs.nii.gz"
+    names = patients / "sim_00003" / "organ_labels.json"
+    command = ("simulate", "-o", tmp_path / "out", "--seed", "8", *COARSE, "--lesions", "1")
+    assert cli(*command, "--anatomy", organs, "--anatomy-labels", names).code == 0
+    there, _ = read_labels(tmp_path / "out" / "sim_00008" / "organs.nii.gz")
+    given, _ = read_labels(organs)
+    middle = [m.world_of(np.argwhere(m.array == 5).astype(float)).mean(axis=0) for m in (there, given)]
+    np.testing.assert_allclose(middle[0], middle[1], atol=10.0)
+    for options, code, message in (
+        (("--anatomy", organs), 4, "have no name in this numbering"),
+        (("--anatomy", tmp_path / "absent.nii.gz"), 4, "no such file"),
+        (("--anatomy", organs, "--anatomy-labels", "mine"), 2, "the numbering 'mine'"),
+        (("--anatomy-labels", "autopet"), 2, "goes with --anatomy"),
+    ):
+        ran = cli("simulate", "-o", tmp_path / "none", *options)
+        assert ran.code == code
+        assert message in ran.err
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_folder_with_other_files_is_not_replaced(cli, tmp_path):
     (tmp_path / "sim_00003").mkdir()
     (tmp_path / "sim_00003" / "thesis.docx").write_bytes(b"years")

@@ -12,6 +12,7 @@ from uptake.core.errors import CohortError, UsageError
 
 if TYPE_CHECKING:
     from uptake.workflows.simulated import SimulationSettings
+    from uptake.workflows.simulated_anatomy import AnatomyFiles
 
 Out = Annotated[Path, Parameter(name=["--out", "-o"])]
 Jobs = Annotated[int | None, Parameter(name=["--jobs", "-j"])]
@@ -36,6 +37,8 @@ def patient(
     sex: Literal["male", "female"] | None = None,
     bmi: float | None = None,
     arms: Literal["up", "down"] | None = None,
+    anatomy: Path | None = None,
+    anatomy_labels: str = "total",
     as_: Annotated[Literal["nifti", "dicom"], Parameter(name="--as")] = "nifti",
     vendor: str | None = None,
     units: str | None = None,
@@ -72,6 +75,10 @@ def patient(
         Body mass index, 16 to 45; drawn by default.
     arms
         Drawn by default.
+    anatomy
+        Organ label map of a real person, or a folder of such to draw from, instead of drawn organs.
+    anatomy_labels
+        What its numbers mean: total (TotalSegmentator), autopet, or a JSON file {number: name}.
     as_
         nifti or dicom.
     vendor
@@ -96,7 +103,9 @@ def patient(
     from uptake.workflows.simulated_dicom import DicomStyle
 
     settings = _settings(tracers, spacing_mm, lesions, dose, scanner, misalignment)
-    settings = replace(settings, person=PatientConfig(sex=sex, bmi=bmi, arms=arms))
+    settings = replace(
+        settings, person=PatientConfig(sex=sex, bmi=bmi, arms=arms), anatomy=_anatomy(anatomy, anatomy_labels)
+    )
     dicom = DicomStyle(vendor, units, decay_correction) if as_ == "dicom" else None
     with progress("simulating", quiet=quiet or patients == 1) as on_patient:
         made = workflow(
@@ -124,6 +133,8 @@ def cohort(
     scanner: str | None = None,
     misalignment: str = "drawn",
     label_noise: str | None = None,
+    anatomy: Path | None = None,
+    anatomy_labels: str = "total",
     truth: Switch = False,
     jobs: Jobs = None,
     again: Switch = False,
@@ -155,6 +166,10 @@ def cohort(
         Of PET and CT: drawn, none, or the diaphragm of the CT this many mm lower.
     label_noise
         Rates of label errors: erosion=0.2,dilation=0.1,shift=0.1,missing=0.05,wander=0.1,swapped=0.02.
+    anatomy
+        Organ label map of a real person, or a folder of such to draw from, instead of drawn organs.
+    anatomy_labels
+        What its numbers mean: total (TotalSegmentator), autopet, or a JSON file {number: name}.
     truth
         Also write activity without blur and noise, an endless scan, labels in the frame of the CT, the motion between.
     jobs
@@ -171,7 +186,7 @@ def cohort(
     from uptake.workflows.simulate_cohort import CohortSettings, simulate_cohort
 
     settings = _settings(tracers, spacing_mm, lesions, dose, scanner, misalignment)
-    settings = replace(settings, sites=sites, site_seed=seed)
+    settings = replace(settings, sites=sites, site_seed=seed, anatomy=_anatomy(anatomy, anatomy_labels))
     with progress("simulating", quiet=quiet) as on_patient:
         result = simulate_cohort(
             out,
@@ -307,6 +322,16 @@ def _settings(
         tracers=_tracers(tracers), spacing_mm=(a, b, c), n_lesions=lesions, doses=_numbers(dose, "--dose"),
         scanner=scanner, misalignment=shift,
     )  # fmt: skip
+
+
+def _anatomy(path: Path | None, labels: str) -> AnatomyFiles | None:
+    if path is None:
+        if labels != "total":
+            raise UsageError("--anatomy-labels goes with --anatomy.")
+        return None
+    from uptake.workflows.simulated_anatomy import anatomy_files
+
+    return anatomy_files(path, labels)
 
 
 def _tracers(text: str) -> tuple[tuple[str, float], ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import zlib
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,13 @@ def read_nifti(path: Path) -> tuple[npt.NDArray[Any], Affine, tuple[str, ...]]:
     if repairs:
         warnings = (f"{path}: the header is odd and was read as nibabel repairs it: {repairs}.", *warnings)
     return array, np.asarray(image.affine, dtype=np.float64), warnings
+
+
+def orientation_is_known(path: Path) -> bool:
+    """Return whether the header of a NIfTI file says where its voxels lie: sform or qform with a code above 0."""
+    content = _content(path)
+    header: Any = _kind(path, content).header_class.from_fileobj(io.BytesIO(content))
+    return int(header["sform_code"]) > 0 or int(header["qform_code"]) > 0
 
 
 def nifti_bytes(volume: Volume, description: str) -> bytes:

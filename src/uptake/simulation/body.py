@@ -86,6 +86,9 @@ PAINTED = (1.12, 0.003)
 
 BELLY_RANGE_MM = (-14.0, 110.0)
 
+GIVEN_UNDER_SKIN_MM = 13.0
+"""Between an organ of a label map and the skin there is at least so much."""
+
 
 @dataclass(frozen=True, eq=False)
 class Torso:
@@ -256,8 +259,21 @@ def _rows(table: Line) -> list[Array]:
     return [np.asarray(row, dtype=np.float32)[None, None, :] for row in table]
 
 
-def draw_body(canvas: Canvas, rng: np.random.Generator, girth: Girth) -> Torso:
-    """Paint skin, fat and muscle and return the torso that the organs are put into."""
+def draw_body(
+    canvas: Canvas, rng: np.random.Generator, girth: Girth, *, around: Array | None = None, outline_given: bool = False
+) -> Torso:
+    """Paint skin, fat and muscle and return the torso that the organs are put into.
+
+    Parameters
+    ----------
+    canvas : Canvas
+    rng : numpy.random.Generator
+    girth : Girth
+    around : array (i, j, k) or None
+        Distance to organs that are there already, reference mm: the walls give way to them.
+    outline_given : bool
+        Whether `around` is the skin itself.
+    """
     person, u, v, d, depth = canvas.person, canvas.u, canvas.v, canvas.d, canvas.depth
     belly, fat = girth.belly_mm, girth.fat_mm
     muscle, outline = (np.full(canvas.shape, 1e3, np.float32) for _ in range(2))
@@ -282,6 +298,9 @@ def draw_body(canvas: Canvas, rng: np.random.Generator, girth: Girth) -> Torso:
         line, radii = arm_line(person, side, fat)
         add(canvas.tube(line, radii, smooth=14), 0.55 * fat, 26.0)
     breasts = _breasts(canvas, rng, fat, outline)
+    if around is not None:
+        outline = around if outline_given else smooth_union(outline, around - np.float32(GIVEN_UNDER_SKIN_MM), 20.0)
+        muscle = np.maximum(smooth_union(muscle, around - np.float32(6.0), 8.0), outline + np.float32(4.0))
     canvas.body = np.clip(0.5 - outline / np.float32(canvas.edge), 0.0, 1.0)
     canvas.paint(Region(WHOLE, outline), "skin", "skin", background=True)
     canvas.paint(Region(WHOLE, outline + np.float32(2.2)), "fat", "subcutaneous_fat", background=True)
@@ -296,6 +315,8 @@ def draw_body(canvas: Canvas, rng: np.random.Generator, girth: Girth) -> Torso:
     sides, front = _rows(np.stack(bulge(belly, depth)))
     width, ap, centre = _rows(profile(CAVITY, depth))
     cavity = swept(u, v, width + sides, ap, centre, front)
+    if around is not None and not outline_given:
+        cavity = np.minimum(cavity, around - np.float32(3.0))
     cavity = np.maximum(cavity, np.maximum(np.float32(270.0) - d, d - np.float32(905.0)))
     canvas.paint(Region(WHOLE, cavity), "visceral_fat", "torso_fat", background=True)
     return Torso(cavity=cavity, muscle=muscle, fat_mm=fat, belly_mm=belly, dome_mm=girth.dome_mm)

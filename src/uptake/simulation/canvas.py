@@ -54,6 +54,8 @@ class Canvas:
         Fraction of each voxel inside the skin.
     dome_mm : float
         How much deeper the diaphragm stands than in the reference man; see `frame.settled`.
+    size : float
+        Mean of the person's lengths relative to the reference man.
     given : dict
         Class name -> region that comes from a label map and is not to be drawn.
     """
@@ -74,8 +76,8 @@ class Canvas:
             _rounded(axes_mm[0], 340.0), _rounded(axes_mm[1], 260.0),
             (min(-1400.0, float(axes_mm[2].min()) - 20), max(100.0, float(axes_mm[2].max()) + 20)),
         )  # fmt: skip
-        self._scale = float(np.cbrt(person.scale_z * person.scale_xy**2))
-        self.edge = float(np.cbrt(np.prod(self.spacing_mm))) / self._scale
+        self.size = float(np.cbrt(person.scale_z * person.scale_xy**2))
+        self.edge = float(np.cbrt(np.prod(self.spacing_mm))) / self.size
         self.depth = frame.depth
         # Amplitude 3.5 mm over 20 mm: slopes of 0.18 keep the map one to one.
         shift = [np.float32(3.5) * np.clip(self.field(rng, 36.0), -3, 3) for _ in range(3)]
@@ -308,6 +310,10 @@ class Canvas:
         self.owned[box] += cover
         self.given[label] = Region(box, region.distance, region.along)
         self._reserved[label] = cover
+
+    def reserved(self, label: str) -> Array:
+        """Return what of each voxel of a given region belongs to it, on the region's box."""
+        return self._reserved[label]
 
     def organ(
         self,

@@ -12,7 +12,7 @@ from uptake.simulation.canvas import Canvas
 from uptake.simulation.fields import Array
 from uptake.simulation.frame import DOME_RANGE_MM, settled
 from uptake.simulation.labels import LUNGS, organ_id
-from uptake.simulation.shapes import Box, Region, ellipsoid_distance, smooth_union
+from uptake.simulation.shapes import Box, Region, ellipsoid_distance, on_box, smooth_union
 from uptake.simulation.skeleton import spine_front
 
 HEART_CENTRE = (-26.0, 26.0, 500.0)
@@ -138,11 +138,13 @@ def _draw_lungs(canvas: Canvas, lung: Region, dome_mm: float) -> None:
 
 
 def _dress_given_lungs(canvas: Canvas, dome_mm: float) -> None:
-    for name in LUNGS:
-        if name in canvas.given:
-            region = canvas.given[name]
-            suv, hu = _lung_look(canvas, region.box, dome_mm)
-            canvas.organ(name, "lung", lambda r=region: r, look=lambda _, a=suv, b=hu: {"suv_factor": a, "hu_shift": b})
+    lobes = [name for name in LUNGS if name in canvas.given]
+    region = canvas.union([canvas.given[name] for name in lobes])
+    # One coat, as for drawn lungs: lobes one by one would leave a seam in the fissures.
+    cover = np.sum([on_box(canvas.reserved(n), canvas.given[n].box, region.box, 0.0) for n in lobes], axis=0)
+    suv, hu = _lung_look(canvas, region.box, dome_mm)
+    everywhere = Region(region.box, np.full(region.distance.shape, -1e3, np.float32))
+    canvas.paint(everywhere, "lung", within=cover.astype(np.float32), suv_factor=suv, hu_shift=hu)
 
 
 def _draw_heart(canvas: Canvas, box: Box, volume_ml: float, pattern: str, strength: float, dome_mm: float) -> Array:

@@ -25,6 +25,20 @@ LUNG_SECTION_ML_PER_MM = 35.0
 """What the diaphragm's rise by 1 mm takes from the reference man's lungs."""
 
 
+FIELD_MM, WIDE_FIELD_MM = (560.0, 440.0), (700.0, 540.0)
+"""Width and depth of the field. Two sizes, so that cohorts share two system matrices; the wide one is for patients who
+would reach its edge."""
+
+FIELD_FRONT_MM = 20.0
+"""How far the middle of the field lies in front of the patient's frame: bellies reach further than backs."""
+
+ABOVE_VERTEX_MM = 20.0
+FIELD_END_MM = 1050.0
+"""Lower end of the field, mid-thigh, as a depth below the vertex in the reference man's millimetres."""
+
+EDGE_MM = 14.0
+"""Kept free between patient and edge of the field."""
+
 DOME_RANGE_MM = (-75.0, 25.0)
 """How far the diaphragm may stand above and below that of the reference man."""
 

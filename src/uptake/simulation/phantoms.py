@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 from scipy.ndimage import binary_erosion
@@ -17,25 +17,28 @@ from uptake.simulation.balance import balance, mass_g
 from uptake.simulation.canvas import Canvas
 from uptake.simulation.ct_numbers import draw_tissues
 from uptake.simulation.fields import Line
-from uptake.simulation.frame import Build, below_vertex_mm, build_of, person_frame
+from uptake.simulation.frame import (
+    ABOVE_VERTEX_MM,
+    EDGE_MM,
+    FIELD_END_MM,
+    FIELD_FRONT_MM,
+    FIELD_MM,
+    WIDE_FIELD_MM,
+    Build,
+    below_vertex_mm,
+    build_of,
+    person_frame,
+)  # fmt: skip
+from uptake.simulation.given_organs import GivenOrgans, given_organs, reserve_given
+from uptake.simulation.label_map import LabelMap
 from uptake.simulation.labels import ORGAN_IDS, ORGAN_NAMES, organ_id
 from uptake.simulation.lesions import MAX_LESIONS, Lesion, draw_count, grow_lesions, measure_lesions
+from uptake.simulation.map_frame import dome_of, landmarks_of, map_grid, volumes_in
 from uptake.simulation.mimics import Mimic, draw_mimics
 from uptake.simulation.organ_volumes import Condition, draw_condition, draw_volumes
 from uptake.simulation.person import PatientConfig, Person, draw_person
 from uptake.simulation.tracers import RADIONUCLIDES, Uptake, draw_uptake
 from uptake.simulation.truth import Truth
-
-FIELD_MM, WIDE_FIELD_MM = (560.0, 440.0), (700.0, 540.0)
-"""Width and depth of the field. Two sizes, so that cohorts share two system matrices; the wide one is for patients who
-would reach its edge."""
-
-FIELD_FRONT_MM = 20.0
-"""How far the middle of the field lies in front of the patient's frame: bellies reach further than backs."""
-
-ABOVE_VERTEX_MM = 20.0
-FIELD_END_MM = 1050.0
-"""Lower end of the field, mid-thigh, as a depth below the vertex in the reference man's millimetres."""
 
 SPACING_RANGE_MM = (1.5, 12.0)
 
@@ -80,6 +83,7 @@ def simulate_truth(
     spacing_mm: Vector3 = (4.0, 4.0, 4.0),
     n_lesions: int | None = None,
     config: PatientConfig | None = None,
+    anatomy: LabelMap | None = None,
 ) -> Truth:
     """Return activity, CT numbers and labels of a patient who does not exist, from the vertex to mid-thigh.
 
@@ -94,6 +98,9 @@ def simulate_truth(
         another lesion can leave a patient with fewer.
     config : PatientConfig or None
         What is to be fixed: tracer, sex, size, arms, contrast medium.
+    anatomy : LabelMap or None
+        Where the organs of a real person lie; what the map does not hold is drawn around them, in its world
+        coordinates, as far as it reaches between vertex and mid-thigh.
 
     Returns
     -------
@@ -105,6 +112,8 @@ def simulate_truth(
         If the seed or the number of lesions is not usable.
     UnitError
         If the voxel size is not.
+    InputError
+        If the label map does not tell where in the body it lies.
 
     Examples
     --------
@@ -116,17 +125,31 @@ def simulate_truth(
     spacing = _checked(seed, spacing_mm, n_lesions)
     # A stream for each step: another number of lesions leaves the anatomy as it was.
     person_rng, organ_rng, uptake_rng, anatomy_rng, lesion_rng = np.random.default_rng(seed).spawn(5)
-    person = draw_person(person_rng, config)
-    condition = draw_condition(organ_rng, person, config)
+    marks = None if anatomy is None else landmarks_of(anatomy)
+    if marks is not None and marks.male:
+        config = replace(config, sex=config.sex or "male")
+    person = draw_person(person_rng, config, height_m=None if marks is None else marks.height_m)
+    condition = draw_condition(organ_rng, person, config if anatomy is None else replace(config, conditions=False))
     volumes = draw_volumes(organ_rng, person, condition)
+    if anatomy is not None:
+        volumes = volumes_in(anatomy, volumes)
     uptake = draw_uptake(uptake_rng, person, config.tracer)
     tissues, contrast = draw_tissues(uptake_rng, person, uptake, config.contrast)
     build = build_of(person, volumes)
-    girth = body.girth_of(person, build, volumes, FIELD_END_MM)
-    axes, affine = _grid(person, build, girth, spacing)
-    canvas = Canvas(person, tissues, axes, person_frame(person, build, axes[2], anatomy_rng), anatomy_rng)
-    paint_person(canvas, anatomy_rng, girth, volumes, condition, uptake)
-    drawn = _Drawn(seed, person, condition, volumes, uptake, contrast)
+    if anatomy is None or marks is None:
+        girth = body.girth_of(person, build, volumes, FIELD_END_MM)
+        axes, affine = _grid(person, build, girth, spacing)
+        canvas = Canvas(person, tissues, axes, person_frame(person, build, axes[2], anatomy_rng), anatomy_rng)
+        paint_person(canvas, anatomy_rng, girth, volumes, condition, uptake)
+    else:
+        build = replace(build, dome_mm=dome_of(anatomy, marks, person, build))
+        girth = body.girth_of(person, build, volumes, FIELD_END_MM)
+        axes, affine, frame = map_grid(anatomy, marks, person, build, girth, spacing)
+        canvas = Canvas(person, tissues, axes, frame, anatomy_rng)
+        canvas.dome_mm = build.dome_mm
+        given = given_organs(anatomy, canvas)
+        paint_person(canvas, anatomy_rng, girth, volumes, condition, uptake, given=given)
+    drawn = _Drawn(seed, person, condition, volumes, uptake, contrast, anatomy is not None)
     return _finish(canvas, affine, lesion_rng, n_lesions, config, drawn)
 
 
@@ -137,10 +160,16 @@ def paint_person(
     volumes: Mapping[str, float],
     condition: Condition,
     uptake: Uptake,
+    *,
+    given: GivenOrgans | None = None,
 ) -> body.Torso:
     """Paint a whole person without lesions: soft tissue, bones, muscles, vessels, then organs from firm to pliable."""
     streams = rng.spawn(7)
-    torso = body.draw_body(canvas, streams[0], girth)
+    if given is None:
+        torso = body.draw_body(canvas, streams[0], girth)
+    else:
+        torso = body.draw_body(canvas, streams[0], girth, around=given.inside, outline_given=given.outline)
+        reserve_given(canvas, given)
     skeleton.draw_skeleton(canvas, torso, hip_prosthesis=condition.hip_prosthesis)
     vessels.draw_vessels(canvas, torso.dome_mm)
     muscles.draw_muscles(canvas, torso, streams[1])
@@ -165,6 +194,7 @@ class _Drawn:
     volumes: Mapping[str, float]
     uptake: Uptake
     contrast: str
+    from_map: bool
 
 
 def _finish(
@@ -182,6 +212,7 @@ def _finish(
     parameters: dict[str, object] = {
         "seed": drawn.seed,
         "simulated": True,
+        "anatomy": "label map" if drawn.from_map else "drawn",
         "tracer": config.tracer,
         "radionuclide": RADIONUCLIDES[config.tracer],
         **{name: _plain(value) for name, value in asdict(person).items()},
@@ -300,8 +331,7 @@ def _checked(seed: int, spacing_mm: Vector3, n_lesions: int | None) -> Vector3:
 
 def _grid(person: Person, build: Build, girth: body.Girth, spacing: Vector3) -> tuple[tuple[Line, Line, Line], Affine]:
     """Return voxel centres in world mm along each array axis, and the affine: L, P and S, vertex at z = 0."""
-    margin = 14.0
-    half, deep = FIELD_MM[0] / 2 - margin, FIELD_MM[1] / 2 - margin
+    half, deep = FIELD_MM[0] / 2 - EDGE_MM, FIELD_MM[1] / 2 - EDGE_MM
     fits = girth.half_width_mm < half and max(girth.front_mm - FIELD_FRONT_MM, girth.back_mm + FIELD_FRONT_MM) < deep
     field = FIELD_MM if fits else WIDE_FIELD_MM
     nx, ny = (2 * round(extent / s / 2) for extent, s in zip(field, spacing[:2], strict=True))

@@ -68,7 +68,13 @@ class CohortSettings:
 
     def as_json(self) -> Any:
         """Return the settings as they stand in a JSON file."""
-        return json.loads(json.dumps({**asdict(self), "version": self.simulation.request(0)["version"]}))
+        content = {
+            "simulation": self.simulation.as_json(),
+            "label_noise": asdict(self.label_noise),
+            "keep_truth": self.keep_truth,
+            "version": self.simulation.request(0)["version"],
+        }
+        return json.loads(json.dumps(content))
 
 
 @dataclass(frozen=True)

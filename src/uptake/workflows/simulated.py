@@ -18,6 +18,7 @@ from uptake.simulation.phantoms import simulate_truth
 from uptake.simulation.scanner import scanner_named
 from uptake.simulation.site import Site, draw_site
 from uptake.simulation.truth import Truth
+from uptake.workflows.simulated_anatomy import AnatomyFiles
 
 TRACER_STREAM, SITE_STREAM, SITES_STREAM, MOTION_STREAM = 31, 32, 33, 34
 
@@ -50,6 +51,8 @@ class SimulationSettings:
         Between PET and CT: as the site takes its CT, none at all, or the diaphragm of the CT this many mm lower.
     person : PatientConfig
         Further facts that are fixed; its tracer and contrast medium follow from `tracers` and the site.
+    anatomy : AnatomyFiles or None
+        Label maps of real people that patients get their organs from; None draws all of them.
     """
 
     tracers: tuple[tuple[str, float], ...] = (("FDG", 1.0),)
@@ -61,6 +64,7 @@ class SimulationSettings:
     scanner: str | None = None
     misalignment: str | float = DRAWN
     person: PatientConfig = field(default_factory=PatientConfig)
+    anatomy: AnatomyFiles | None = None
 
     def __post_init__(self) -> None:
         tracers = tuple((known_tracer(name), float(share)) for name, share in self.tracers)
@@ -84,7 +88,13 @@ class SimulationSettings:
 
     def request(self, seed: int) -> dict[str, object]:
         """Return all that the patient of a seed depends on, as plain JSON values."""
-        return {"seed": int(seed), "version": __version__, **asdict(self)}
+        return {"seed": int(seed), "version": __version__, **self.as_json()}
+
+    def as_json(self) -> dict[str, object]:
+        """Return the settings as plain JSON values, without the names of files."""
+        content = asdict(replace(self, anatomy=None))
+        del content["anatomy"]
+        return content if self.anatomy is None else {**content, "anatomy": self.anatomy.as_json()}
 
     def tracer_of(self, seed: int) -> str:
         """Return the tracer that the patient of a seed gets."""
@@ -151,7 +161,10 @@ def simulated(seed: int, settings: SimulationSettings, *, threads: int = 1, nois
     site = settings.site_of(seed)
     # Contrast medium is given by the site.
     person = replace(settings.person, tracer=settings.tracer_of(seed), contrast="none")
-    truth = simulate_truth(seed, spacing_mm=settings.spacing_mm, n_lesions=settings.n_lesions, config=person)
+    anatomy = None if settings.anatomy is None else settings.anatomy.of(seed)
+    truth = simulate_truth(
+        seed, spacing_mm=settings.spacing_mm, n_lesions=settings.n_lesions, config=person, anatomy=anatomy
+    )
     scan = scan_patient(
         truth,
         site,
