@@ -2,7 +2,7 @@ from itertools import pairwise
 
 import pytest
 
-from uptake.training.schedules import poly, warmup_cosine
+from uptake.training.schedules import multistep, poly, warmup_cosine
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,8 @@ def test_cosine_rises_over_its_warm_up_then_falls_to_a_hundredth():
 
 def test_a_run_no_longer_than_its_warm_up_stays_within_bounds():
     assert all(0 < warmup_cosine(step, 10, initial=1.0) <= 1.0 for step in range(60))
+
+
+def test_multistep_falls_to_a_tenth_after_each_milestone():
+    rates = [multistep(step, 200, initial=8e-4) for step in (0, 119, 120, 179, 180, 199)]
+    assert rates == pytest.approx([8e-4, 8e-4, 8e-5, 8e-5, 8e-6, 8e-6])

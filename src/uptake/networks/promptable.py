@@ -70,6 +70,10 @@ class Promptable(nn.Module):
         """Return the answer to prompts, given what `encode` gave and the memory of the round before, if any."""
         raise NotImplementedError
 
+    def remember(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return the memory of a mask that came from elsewhere, given as logits (b, 1, *window)."""
+        raise NotImplementedError
+
     def forward(self, channels: torch.Tensor, user: User, rounds: int) -> list[torch.Tensor]:
         """Return the logits (b, 1, *window) of each round of prompting.
 

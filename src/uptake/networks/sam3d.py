@@ -119,6 +119,10 @@ class Sam3d(Promptable):
             logits = self.refine(channels, maps, logits)
         return Answer(logits, low)
 
+    def remember(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return logits averaged to low resolution (b, 1, *4·grid)."""
+        return F.interpolate(logits, size=tuple(LOW_RES * side for side in self.grid), mode="area")
+
 
 class FineMask(nn.Module):
     """Convolutions at full and half resolution that add detail to upsampled logits; starts as the identity."""

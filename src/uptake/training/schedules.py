@@ -20,3 +20,11 @@ def warmup_cosine(step: int, steps: int, *, initial: float, warmup: int = 50, fi
         return initial * (step + 1) / warmup
     progress = (step - warmup) / max(1, steps - warmup)
     return initial * (final_fraction + (1.0 - final_fraction) * 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0))))
+
+
+def multistep(
+    step: int, steps: int, *, initial: float, milestones: tuple[float, ...] = (0.6, 0.9), factor: float = 0.1
+) -> float:
+    """Return a rate that falls by `factor` after each share of the steps in `milestones` (SegAnyPET: 120, 180 of 200
+    epochs)."""
+    return initial * factor ** sum(step >= round(share * steps) for share in milestones)
