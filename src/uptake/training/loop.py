@@ -56,7 +56,7 @@ def fit(
     training_step : callable
         (network, batch, step) -> scalar loss, or a mapping with "loss" and further terms, logged as "train_<name>".
     learning_rate : callable
-        Step number -> rate.
+        Step number -> rate; a group of parameters with a "scale" learns that many times as fast.
     settings : FitSettings
     folder : Path
         Receives last.ckpt, best.ckpt, log.csv and loss.png.
@@ -101,7 +101,7 @@ def fit(
             for _ in range(min(settings.epoch_steps, settings.steps - step)):
                 rate = learning_rate(step)
                 for group in optimizer.param_groups:
-                    group["lr"] = rate
+                    group["lr"] = rate * group.get("scale", 1.0)
                 optimizer.zero_grad(set_to_none=True)
                 for number in range(many):
                     batch = batches.finished(next(cuts), fabric.device)
