@@ -56,3 +56,7 @@ class CheckpointError(ModelError):
 
 class OutputError(InputError):
     """An output cannot be written: no permission, no space, a file in the way."""
+
+
+class BudgetError(InputError):
+    """The time or memory that was granted does not suffice for the least that can be done."""

@@ -143,9 +143,7 @@ def sliding_window(
     padded = np.pad(channels, [(0, 0), *padding]) if any(pad) else channels
     body_padded = None if body is None else (np.pad(body, padding) if any(pad) else body)
     size = padded.shape[1:]
-    corners = window_corners(size, window, step, body_padded if focus else None)
-    boxes = [tuple(slice(a, a + w) for a, w in zip(corner, window, strict=True)) for corner in corners]
-    wanted = [box for box in boxes if body_padded is None or body_padded[box].any()]
+    boxes, wanted = _boxes(size, window, step, body_padded, focus)
 
     image = torch.from_numpy(np.ascontiguousarray(padded))
     weight = importance(window).to(device)
@@ -171,6 +169,28 @@ def sliding_window(
     return Prediction(
         logits[:labels], len(wanted), len(boxes) - len(wanted), organ_logits=logits[labels:] if organs else None
     )
+
+
+def window_boxes(
+    body: Mask, window: Shape3, step: float, *, focus: bool = False
+) -> tuple[tuple[slice, slice, slice], ...]:
+    """Return the windows with body in them that `sliding_window` computes for an image with this body.
+
+    Along an axis on which the image is smaller than the window they are those of the padded image.
+    """
+    pad = [max(0, w - n) for n, w in zip(body.shape, window, strict=True)]
+    padded = np.pad(body, [(p // 2, p - p // 2) for p in pad]) if any(pad) else body
+    return tuple(_boxes(padded.shape, window, step, padded, focus)[1])
+
+
+def _boxes(
+    size: Shape3, window: Shape3, step: float, body: Mask | None, focus: bool
+) -> tuple[list[tuple[slice, slice, slice]], list[tuple[slice, slice, slice]]]:
+    """Return all windows over an image, and those with body in them."""
+    boxes = []
+    for z, y, x in window_corners(size, window, step, body if focus else None):
+        boxes.append((slice(z, z + window[0]), slice(y, y + window[1]), slice(x, x + window[2])))
+    return boxes, [box for box in boxes if body is None or body[box].any()]
 
 
 def window_corners(size: Shape3, window: Shape3, step: float, body: Mask | None) -> list[Shape3]:

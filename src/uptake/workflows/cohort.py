@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +19,7 @@ from uptake.workflows.dicom_results import DicomSettings
 from uptake.workflows.failures import FAILURES, CohortResult, Failure, require_different_names, write_failures
 from uptake.workflows.outputs import is_done, recover, request_of, require_replaceable, write_segmentation
 from uptake.workflows.privacy import named_safely
-from uptake.workflows.segment import SegmentSettings, resolved, segment
+from uptake.workflows.segment import SegmentSettings, resolved, segment_case
 
 log = logging.getLogger(__name__)
 
@@ -84,12 +85,16 @@ def segment_cases(
         try:
             recover(out / files.id)
             require_replaceable(out / files.id)
+            began = time.perf_counter()
             case = read_case(files, assume_suv=assume_suv, labels=False)
+            timings = {"read": time.perf_counter() - began}
             if not again and is_done(out / files.id, request_of(case, record, asdict(settings), dicom, gate=gate)):
                 kept.append(files.id)
                 tell(files.id, "kept")
                 continue
-            found = segment(case, model=bundle, device=device, settings=settings, gate=gate, on_window=on_window)
+            found = segment_case(
+                case, bundle, device=device, settings=settings, gate=gate, timings_s=timings, on_window=on_window
+            )
             write_segmentation(found, out / files.id, dicom=dicom)
         except Exception as error:
             if len(cases) == 1:

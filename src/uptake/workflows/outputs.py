@@ -78,6 +78,7 @@ def write_segmentation(found: Segmentation, folder: Path, *, dicom: DicomSetting
         "engine": found.engine,
         "windows_computed": found.windows[0],
         "windows_skipped_as_air": found.windows[1],
+        "ensemble": None if found.ensemble is None else found.ensemble.as_json(),
     }
     bundle = BundleRecord(found.card.name, found.card.version, found.card.checksums())
     return write_results(

@@ -18,6 +18,7 @@ from uptake.geometry.grid import overlap_fraction, require_same_frame
 from uptake.geometry.volume import Volume
 from uptake.harmonise.onto import harmonise
 from uptake.harmonise.restore import restore
+from uptake.inference.budget import FAST_TILE_STEP, Budget
 from uptake.inference.compiled import resolve_engine
 from uptake.io.foreign import as_volume, is_foreign, like
 from uptake.io.read import read
@@ -26,6 +27,7 @@ from uptake.quantification.lesions import LesionTable, measure_lesions
 from uptake.quantification.organs import OrganTable, measure_organs
 from uptake.training.devices import bf16_pays, resolve_device
 from uptake.workflows.bundles import Bundle, load_bundle
+from uptake.workflows.ensemble import Ensemble, predict_within
 from uptake.workflows.findings import Organs, require_sortable, sort_findings
 from uptake.zoo.cards import DEFAULT_MODEL, Card
 
@@ -52,6 +54,10 @@ class SegmentSettings:
         Smaller components are left out of the table; the mask keeps them.
     organs : bool
         Give the organs that the model knows, beside lesions or alone.
+    max_seconds : float or None
+        Wall time granted to a case, s: folds and flips are left out by the rule of `inference.budget` to keep to it.
+    max_ram_gb : float or None
+        Memory granted, GB: networks are held one at a time where it is short.
     """
 
     mirror: bool = True
@@ -61,6 +67,18 @@ class SegmentSettings:
     connectivity: int = 18
     min_volume_ml: float = 0.0
     organs: bool = True
+    max_seconds: float | None = None
+    max_ram_gb: float | None = None
+
+    @classmethod
+    def fast(cls, **changes: Any) -> SegmentSettings:
+        """Return the settings for speed: every fold, no flips, tile step 0.6."""
+        return cls(**{"mirror": False, "tile_step": FAST_TILE_STEP, **changes})
+
+    @property
+    def budget(self) -> Budget:
+        """What a case may cost."""
+        return Budget(self.max_seconds, self.max_ram_gb)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +119,8 @@ class Segmentation:
         `organs` as the type the PET came in.
     organ_table : OrganTable or None
         Volume and SUV of each organ, lesions taken out.
+    ensemble : Ensemble or None
+        Folds, flips and tile step that were used, and what was left out for want of time or memory.
     """
 
     case: Case
@@ -122,6 +142,7 @@ class Segmentation:
     organs: Volume | None = None
     organ_mask: Any = None
     organ_table: OrganTable | None = None
+    ensemble: Ensemble | None = None
 
     def organs_to_write(self) -> Organs | None:
         """Return the organ map with its names and its table; None where there is none."""
@@ -173,11 +194,39 @@ def segment(
     >>> found = segment("study/", model="phantom-lesion-small")
     >>> found.table.totals.mtv_ml
     """
-    settings = settings or SegmentSettings()
+    began = time.perf_counter()
+    settings = resolved(settings or SegmentSettings(), resolve_device(device))
+    bundle = model if isinstance(model, Bundle) else load_bundle(model)
+    loaded = time.perf_counter()
+    case = _case(study, ct, assume_suv=assume_suv)
+    timings = {"load model": loaded - began, "read": time.perf_counter() - loaded}
+    found = segment_case(
+        case, bundle, device=device, settings=settings, gate=gate, timings_s=timings, on_window=on_window
+    )
+    return replace(
+        found,
+        mask=None if found.lesions is None else like(found.lesions, study),
+        organ_mask=None if found.organs is None else like(found.organs, study),
+    )
+
+
+def segment_case(
+    case: Case,
+    bundle: Bundle,
+    *,
+    device: str,
+    settings: SegmentSettings,
+    gate: bool,
+    timings_s: Mapping[str, float],
+    on_window: Callable[[int, int], None] | None = None,
+) -> Segmentation:
+    """Return lesions and organs of a case that was read; `segment` without the ways in.
+
+    `settings` are `resolved`; `timings_s` are of what was done before, and count for `max_seconds`.
+    """
     target = resolve_device(device)
-    settings = resolved(settings, target)
     dtype, engine = DTYPES[settings.precision], settings.engine
-    timings: dict[str, float] = {}
+    timings = dict(timings_s)
     clock = time.perf_counter()
 
     def lap(stage: str) -> None:
@@ -185,34 +234,38 @@ def segment(
         now = time.perf_counter()
         timings[stage], clock = now - clock, now
 
-    bundle = model if isinstance(model, Bundle) else load_bundle(model)
-    lap("load model")
-    case = _case(study, ct, assume_suv=assume_suv)
     warnings = list(case.warnings)
     card = bundle.card
+    classes = tuple(getattr(bundle.config, "organs", ())) if settings.organs else ()
     require_sortable(card.labels, getattr(bundle.config, "organs", ()), organs=settings.organs, name=card.name)
     if case.ct is None and "ct" in card.needs:
         raise ModelError(f"{case.id}: model {card.name} needs a CT, and there is none. Give one with --ct FILE (ct=…).")
     if case.ct is None and "ct" in card.accepts:
         warnings.append(f"No CT: {card.name} was run on PET alone, which it was trained to accept.")
     warnings += [f"{card.name}: {limit}" for limit in card.limits[:1]]
-    lap("read")
     report = check(case) if gate else None
     if gate:
         lap("gate")
     harmonised, trace = harmonise(case, bundle.plan)
     lap("harmonise")
     config = bundle.config
-    classes = tuple(getattr(config, "organs", ()))
     if not settings.mirror:
         config = replace(config, mirror_axes=())
     if settings.tile_step is not None:
         config = replace(config, tile_step=settings.tile_step)
-    # Only methods with a second family of heads are asked for it.
-    heads = {"organs": True} if classes and settings.organs else {}
-    prediction = bundle.method.predict(
-        bundle.networks(), harmonised, config, device=target, dtype=dtype, engine=engine, on_window=on_window, **heads
+    options = {"device": target, "dtype": dtype, "engine": engine, "on_window": on_window}
+    prediction, ensemble = predict_within(
+        bundle,
+        harmonised,
+        config,
+        settings.budget,
+        # Only methods with a second family of heads are asked for it.
+        options={**options, "organs": True} if classes else options,
+        channels_out=len(card.labels) + len(classes),
+        step_fixed=settings.tile_step is not None,
+        spent_s=sum(timings.values()),
     )
+    warnings += [f"Left out to keep to the time or memory granted: {what}." for what in ensemble.dropped]
     lap("network")
     restored = restore(prediction, trace, order=bundle.plan.logits_order)
     found = sort_findings(restored, card.labels, classes, organs=settings.organs, name=card.name)
@@ -228,13 +281,13 @@ def segment(
     return Segmentation(
         case=case,
         lesions=found.lesions,
-        mask=None if found.lesions is None else like(found.lesions, study),
+        mask=found.lesions,
         table=table,
         card=card,
         checksum=bundle.checksum,
         settings=settings,
         device=str(target),
-        precision=str(dtype).removeprefix("torch."),
+        precision=settings.precision,
         engine=engine,
         warnings=tuple(warnings),
         timings_s=timings,
@@ -243,8 +296,9 @@ def segment(
         lesion_names=found.lesion_names,
         organ_names=found.organ_names,
         organs=found.organs,
-        organ_mask=None if found.organs is None else like(found.organs, study),
+        organ_mask=found.organs,
         organ_table=organ_table,
+        ensemble=ensemble,
     )
 
 
@@ -296,4 +350,5 @@ def resolved(settings: SegmentSettings, device: torch.device) -> SegmentSettings
         raise UsageError(f"precision {precision!r} is unknown; choose auto, float32 or bfloat16.")
     if settings.min_volume_ml < 0:
         raise UsageError(f"min_volume_ml is a volume in mL, 0 or more; came {settings.min_volume_ml!r}.")
+    _ = settings.budget  # refuses limits that are none
     return replace(settings, precision=precision, engine=resolve_engine(settings.engine, device))
