@@ -176,14 +176,14 @@ def tiny_bundle(make_bundle: Callable[..., Path], tmp_path_factory: pytest.TempP
 @pytest.fixture
 def plain_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Put one small picture in the place of every drawing, for tests that are not about pictures."""
-    from uptake.workflows import outputs
+    from uptake.workflows import cuts, outputs
 
     png = bytes.fromhex(
         "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b550000000a49444154789c63680000000082008177cd72b6"
         "0000000049454e44ae426082"
     )
     monkeypatch.setattr(outputs, "mip_picture", lambda *_, **__: png)
-    monkeypatch.setattr(outputs, "fusion_picture", lambda *_, **__: png)
+    monkeypatch.setattr(cuts, "fusion_picture", lambda *_, **__: png)
 
 
 ORIENTATIONS = {

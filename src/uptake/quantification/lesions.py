@@ -13,6 +13,7 @@ from uptake.core.types import FloatArray, Vector3
 from uptake.geometry.components import connected_components, foreground
 from uptake.geometry.grid import require_same_grid
 from uptake.geometry.volume import Volume
+from uptake.quantification.spread import farthest_pair_mm, largest_extent_mm
 from uptake.quantification.suv_metrics import PeakKernel, mtv_threshold, parse_mtv_method, peak_kernel, suv_peak
 
 NUMBERING = "by decreasing volume; equal volumes from head to foot, right to left, front to back"
@@ -75,6 +76,8 @@ class LesionTotals:
         Over the whole metabolic tumour volume, TLG / MTV, g/mL.
     spread_mm : float
         Largest distance between two lesion centroids (Dmax), mm; 0 for one lesion.
+    spread_voxels_mm : float
+        Largest distance between two voxel centres of any lesions, mm; of one lesion its length.
     """
 
     lesions: int = 0
@@ -85,6 +88,7 @@ class LesionTotals:
     suv_mean: float = 0.0
     suv_peak: float = 0.0
     spread_mm: float = 0.0
+    spread_voxels_mm: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,10 +181,11 @@ def measure_lesions(
     numbers = np.zeros(parts.count + 1, np.uint32)
     numbers[[label for label, _ in measured]] = np.arange(1, len(measured) + 1)
     lesions = tuple(replace(lesion, lesion=n) for n, (_, lesion) in enumerate(measured, start=1))
+    numbered = pet.with_array(numbers[parts.labels])
     return LesionTable(
         lesions=lesions,
-        totals=_totals(lesions),
-        numbered=pet.with_array(numbers[parts.labels]),
+        totals=_totals(lesions, numbered),
+        numbered=numbered,
         connectivity=connectivity,
         mtv_method=mtv_method,
         min_volume_ml=float(min_volume_ml),
@@ -220,7 +225,7 @@ def _order(lesion: Lesion) -> tuple[float, ...]:
     return -lesion.voxels, -z, -x, -y
 
 
-def _totals(lesions: tuple[Lesion, ...]) -> LesionTotals:
+def _totals(lesions: tuple[Lesion, ...], numbered: Volume) -> LesionTotals:
     if not lesions:
         return LesionTotals()
     mtv = math.fsum(lesion.mtv_ml for lesion in lesions)
@@ -233,13 +238,9 @@ def _totals(lesions: tuple[Lesion, ...]) -> LesionTotals:
         suv_max=max(lesion.suv_max for lesion in lesions),
         suv_mean=tlg / mtv if mtv > 0 else 0.0,
         suv_peak=max(lesion.suv_peak for lesion in lesions),
-        spread_mm=_spread_mm(np.array([lesion.centroid_mm for lesion in lesions])),
+        spread_mm=farthest_pair_mm(np.array([lesion.centroid_mm for lesion in lesions])),
+        spread_voxels_mm=largest_extent_mm(numbered),
     )
-
-
-def _spread_mm(points: FloatArray) -> float:
-    """Return the largest distance between two of the points (n, 3), one row of distances at a time."""
-    return float(max(np.sqrt(((points - point) ** 2).sum(axis=1)).max() for point in points))
 
 
 def _warnings(lesions: tuple[Lesion, ...], method: str) -> tuple[str, ...]:

@@ -11,8 +11,10 @@ from typing import Any
 
 from uptake import RESEARCH_USE_ONLY
 from uptake.cases import SourceFile
+from uptake.quantification.assessment import Assessment
 from uptake.quantification.lesions import LesionTable
 from uptake.quantification.organs import OrganTable
+from uptake.quantification.report_assessment import criteria_in_words, lesion_cells, organ_cells, reference_cells
 from uptake.quantification.suv_metrics import PEAK_RADIUS_MM
 from uptake.quantification.tables import mtv_definition
 
@@ -99,6 +101,10 @@ class ReportContent:
         The input gate's report, `GateReport.as_json`; None where it was not run.
     organs : OrganTable or None
         None where there is no organ map.
+    assessment : Assessment or None
+        Lesions against organs and references; None where lesions were not looked for.
+    reference_cuts : tuple of Picture
+        Fused cuts through each reference region.
     """
 
     case_id: str
@@ -116,6 +122,8 @@ class ReportContent:
     created: str = ""
     gate: Mapping[str, Any] | None = None
     organs: OrganTable | None = None
+    assessment: Assessment | None = None
+    reference_cuts: tuple[Picture, ...] = ()
 
 
 def summary_sentence(table: LesionTable) -> str:
@@ -150,15 +158,25 @@ def report_html(content: ReportContent) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
                                      lstrip_blocks=True)  # fmt: skip
     environment.filters.update(volume=volume, suv=suv, embedded=_embedded, words=words, seconds=_seconds)
-    table, organs = content.table, content.organs
-    measured = (*(table.warnings if table else ()), *(organs.warnings if organs else ()))
+    table, organs, assessment = content.table, content.organs, content.assessment
+    measured = [*(table.warnings if table else ()), *(organs.warnings if organs else ())]
+    measured += assessment.warnings if assessment else ()
+    shown, folded = organ_cells(organs, assessment, table) if organs else ([], [])
+    # Without an organ map every place and every criterion would be a dash.
+    told = assessment if assessment is not None and assessment.organs is not None else None
     return environment.from_string(source).render(
         content=content,
         table=table,
         organs=organs,
         totals=table.totals if table else None,
         summary=summary_sentence(table) if table else organs_sentence(organs),
-        warnings=(*content.warnings, *(w for w in measured if w not in content.warnings)),
+        shown_organs=shown,
+        folded_organs=folded,
+        assessment=told,
+        cells=lesion_cells(told) if told else [],
+        references=reference_cells(told) if told else [],
+        criteria=criteria_in_words(table, told) if table and told else [],
+        warnings=tuple(dict.fromkeys((*content.warnings, *measured))),
         notice=RESEARCH_USE_ONLY,
         mtv=mtv_definition(table.mtv_method) if table else "",
         peak_radius_mm=PEAK_RADIUS_MM,

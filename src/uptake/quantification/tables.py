@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 
 from uptake.core.types import Vector3
 from uptake.quantification.lesions import NUMBERING, Lesion, LesionTable
@@ -11,23 +12,35 @@ from uptake.quantification.suv_metrics import PEAK_RADIUS_MM, PEAK_VOLUME_ML
 DECIMALS = 4
 """Of SUV, mL and g in files: 0.0001 mL is far below a voxel. Positions get two, 0.01 mm."""
 
+CONTEXT_COLUMNS = (
+    "organ", "organ_relation", "organ_share", "organ_distance_mm", "region", "sul_peak", "percist_measurable",
+    "liver_ratio", "blood_pool_ratio", "deauville",
+)  # fmt: skip
+"""Columns that an organ map and facts about the patient fill (`assessment_tables.lesion_context`)."""
+
 LESION_COLUMNS = (
     "lesion", "voxels", "volume_ml", "mtv_ml", "mtv_method", "suv_max", "suv_mean", "suv_peak", "suv_peak_inside",
     "tlg_g", "centroid_x_mm", "centroid_y_mm", "centroid_z_mm", "hottest_x_mm", "hottest_y_mm", "hottest_z_mm",
-    "connectivity",
+    "connectivity", *CONTEXT_COLUMNS,
 )  # fmt: skip
 """Columns of lesions.csv; positions are RAS+ (x to the right, y to the front, z to the head)."""
 
-
-def lesion_rows(table: LesionTable) -> list[dict[str, object]]:
-    """Return one row per lesion with the keys of `LESION_COLUMNS`; None where a value is undefined."""
-    return [_row(lesion, table) for lesion in table.lesions]
+Context = Sequence[Mapping[str, object]]
 
 
-def table_as_json(table: LesionTable) -> dict[str, object]:
+def lesion_rows(table: LesionTable, context: Context = ()) -> list[dict[str, object]]:
+    """Return one row per lesion with the keys of `LESION_COLUMNS`; None where a value is undefined.
+
+    `context` is the `CONTEXT_COLUMNS` of each lesion; without it they are None.
+    """
+    return [_row(lesion, table, known) for lesion, known in _with_context(table, context)]
+
+
+def table_as_json(table: LesionTable, context: Context = ()) -> dict[str, object]:
     """Return the table, its totals and its definitions as plain JSON values (no NaN: undefined values are None).
 
-    Positions are given twice, as RAS+ (NIfTI) and as LPS (DICOM), so that nobody has to guess the sign.
+    Positions are given twice, as RAS+ (NIfTI) and as LPS (DICOM), so that nobody has to guess the sign. `context` is as
+    in `lesion_rows`.
     """
     totals = table.totals
     return {
@@ -41,7 +54,8 @@ def table_as_json(table: LesionTable) -> dict[str, object]:
                 "of the lesion, voxels weighted by the share inside the sphere, whole image"
             ),
             "tlg": "MTV x SUVmean",
-            "spread": "largest distance between two lesion centroids",
+            "spread": "largest distance between two lesion centroids (Dmax)",
+            "spread_voxels": "largest distance between two voxel centres of any lesions",
         },
         "connectivity": table.connectivity,
         "mtv_method": table.mtv_method,
@@ -56,8 +70,9 @@ def table_as_json(table: LesionTable) -> dict[str, object]:
             "suv_mean": rounded(totals.suv_mean),
             "suv_peak": rounded(totals.suv_peak),
             "spread_mm": rounded(totals.spread_mm, 2),
+            "spread_voxels_mm": rounded(totals.spread_voxels_mm, 2),
         },
-        "lesions": [_entry(lesion) for lesion in table.lesions],
+        "lesions": [{**_entry(lesion), **known} for lesion, known in _with_context(table, context)],
         "warnings": list(table.warnings),
     }
 
@@ -77,14 +92,21 @@ def lps(point: Vector3) -> Vector3:
     return -point[0] + 0.0, -point[1] + 0.0, point[2]
 
 
-def _row(lesion: Lesion, table: LesionTable) -> dict[str, object]:
+def _with_context(table: LesionTable, context: Context) -> list[tuple[Lesion, Mapping[str, object]]]:
+    """Return each lesion with its `CONTEXT_COLUMNS`, None where nothing is known."""
+    nothing = dict.fromkeys(CONTEXT_COLUMNS)
+    known = context or [nothing] * len(table.lesions)
+    return [(lesion, {**nothing, **its}) for lesion, its in zip(table.lesions, known, strict=True)]
+
+
+def _row(lesion: Lesion, table: LesionTable, known: Mapping[str, object]) -> dict[str, object]:
     numbers = _numbers(lesion)
     places = {
         f"{name}_{axis}_mm": rounded(value, 2)
         for name, point in (("centroid", lesion.centroid_mm), ("hottest", lesion.hottest_mm))
         for axis, value in zip("xyz", point, strict=True)
     }
-    row = {**numbers, **places, "mtv_method": table.mtv_method, "connectivity": table.connectivity}
+    row = {**numbers, **places, **known, "mtv_method": table.mtv_method, "connectivity": table.connectivity}
     return {column: row[column] for column in LESION_COLUMNS}
 
 

@@ -20,11 +20,8 @@ import numpy as np
 from uptake import __version__
 from uptake.cases import Case
 from uptake.core.errors import OutputError
-from uptake.core.units import AIR_HU
 from uptake.gate import GateReport
-from uptake.geometry.grid import Grid
 from uptake.geometry.volume import Volume
-from uptake.harmonise.resample import to_grid
 from uptake.io.dicom_result import Maker
 from uptake.io.write import (
     atomic_path,
@@ -35,14 +32,24 @@ from uptake.io.write import (
     write_text,
     write_volume,
 )
+from uptake.quantification.assessment import assess
+from uptake.quantification.assessment_tables import (
+    MEASUREMENT_COLUMNS,
+    assessment_as_json,
+    lesion_context,
+    measurement_rows,
+)
 from uptake.quantification.lesions import LesionTable
 from uptake.quantification.manifest import BundleRecord, OutputFile, run_manifest
 from uptake.quantification.organ_tables import ORGAN_COLUMNS, organ_rows, organs_as_json
-from uptake.quantification.pictures import fusion_picture, mip_picture
+from uptake.quantification.pictures import mip_picture
 from uptake.quantification.report import ModelFacts, Picture, ReportContent, report_html
+from uptake.quantification.response import Patient
 from uptake.quantification.tables import LESION_COLUMNS, lesion_rows, table_as_json
+from uptake.workflows.cuts import lesion_cuts, reference_cuts
 from uptake.workflows.dicom_results import DicomSettings, reference_of, write_lesion_objects, write_organ_objects
 from uptake.workflows.findings import Organs
+from uptake.workflows.patient import patient_of
 from uptake.workflows.privacy import anonymous
 from uptake.zoo.cards import Card
 
@@ -50,15 +57,9 @@ if TYPE_CHECKING:
     from uptake.workflows.segment import Segmentation  # it loads torch, which measuring a mask does not need
 
 RUN = "run.json"
-SAME_AXES = 0.9999
-"""Cosine above which two axes count as parallel: 0.8 degrees, 5 mm over the length of a body."""
-
 ORGAN_LABELS = "organ_labels.json"
 LESION_LABELS = "lesion_labels.json"
 """Beside an organ map, and beside lesions of several kinds: {number: name}."""
-
-CUTS = 3
-"""Lesions shown as fused slices, hottest first."""
 
 
 def write_segmentation(found: Segmentation, folder: Path, *, dicom: DicomSettings | None = None) -> Path:
@@ -118,8 +119,10 @@ def write_results(
     gate: GateReport | None = None,
     organs: Organs | None = None,
     lesion_names: Mapping[int, str] | None = None,
+    patient: Patient | None = None,
 ) -> Path:
     """Write the files of one case; see `write_segmentation`. `maker` is who made the masks; nobody known by default.
+    `patient` is what is known of tracer and body, by default what the case's header says.
     `gate` is what was said about the input; None where it was not asked. Without lesions, their files are left out;
     where they are of several kinds, lesion_labels.json names the values of lesions.nii.gz.
 
@@ -131,6 +134,16 @@ def write_results(
     dicom = dicom or DicomSettings()
     reference, notes = reference_of(case, dicom)
     warnings = (*warnings, *notes)
+    assessment = None
+    if table is not None:
+        assessment = assess(
+            case.pet,
+            table,
+            patient=patient or patient_of(case),
+            organs=None if organs is None else organs.labels,
+            names=None if organs is None else organs.names,
+            measured=None if organs is None else organs.table,
+        )
     if not dicom.keep_identifiers:
         case, warnings = anonymous(case, warnings)
     mip = mip_picture(case.pet, None if table is None else table.numbered, suv_window=suv_window)
@@ -143,7 +156,7 @@ def write_results(
             f"Maximum-intensity projections, SUV {suv_window[0]:g} to {suv_window[1]:g}{outlined[0]}.",
             f"Coronal and sagittal projection of the PET{outlined[1]}",
         ),
-        cuts=() if lesions is None or table is None else _cuts(case, lesions, table, suv_window),
+        cuts=() if lesions is None or table is None else lesion_cuts(case, lesions, table, suv_window),
         warnings=warnings,
         model=model,
         sources=case.sources,
@@ -158,13 +171,20 @@ def write_results(
         versions=versions,
         gate=None if gate is None else gate.as_json(),
         organs=None if organs is None else organs.table,
+        assessment=assessment,
+        reference_cuts=() if assessment is None else reference_cuts(case, assessment, suv_window),
     )
     maker = maker or Maker()
     with whole_folder(folder) as place:
-        if lesions is not None and table is not None:
+        if lesions is not None and table is not None and assessment is not None:
+            context = lesion_context(assessment)
             write_volume(lesions, place / "lesions.nii.gz")
-            write_csv(lesion_rows(table), place / "lesions.csv", columns=LESION_COLUMNS)
-            write_json(table_as_json(table), place / "lesions.json")
+            write_csv(lesion_rows(table, context), place / "lesions.csv", columns=LESION_COLUMNS)
+            assessed = {"assessment": assessment_as_json(table, assessment)}
+            write_json({**table_as_json(table, context), **assessed}, place / "lesions.json")
+            if organs is not None:
+                rows = measurement_rows(table, assessment)
+                write_csv(rows, place / "measurements.csv", columns=MEASUREMENT_COLUMNS)
             if lesion_names is not None and len(lesion_names) > 1:
                 write_json({str(number): name for number, name in lesion_names.items()}, place / LESION_LABELS)
         if organs is not None:
@@ -349,31 +369,6 @@ def _recorded_outputs(folder: Path) -> set[str]:
         return {output["name"] for output in json.loads((folder / RUN).read_text(encoding="utf-8"))["outputs"]}
     except (OSError, ValueError, KeyError, TypeError):
         return set()
-
-
-def _cuts(case: Case, lesions: Volume, table: LesionTable, window: tuple[float, float]) -> tuple[Picture, ...]:
-    if not table.lesions:
-        return ()
-    ct = _ct_to_show(case)
-    hottest = sorted(table.lesions, key=lambda lesion: (-lesion.suv_max, lesion.lesion))[:CUTS]
-    return tuple(
-        Picture(
-            fusion_picture(case.pet, ct, lesions, lesion.hottest_mm, suv_window=window),
-            f"Lesion {lesion.lesion}: SUVmax {lesion.suv_max:.2f}, {lesion.volume_ml:.1f} mL. Three planes.",
-            f"Three cuts through the hottest voxel of lesion {lesion.lesion}",
-        )
-        for lesion in hottest
-    )
-
-
-def _ct_to_show(case: Case) -> Volume | None:
-    """Return the CT on its own fine grid where its axes run along those of the PET, else on the PET's grid."""
-    if case.ct is None:
-        return None
-    cosines = np.abs(case.ct.direction.T @ case.pet.direction)
-    if (cosines.max(axis=0) > SAME_AXES).all():
-        return case.ct
-    return to_grid(case.ct, Grid.of(case.pet), order=1, fill=AIR_HU)
 
 
 def _provenance(acquisition: Mapping[str, Any]) -> dict[str, object]:
