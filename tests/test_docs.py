@@ -72,6 +72,7 @@ def test_every_command_parses(page: str, line: str) -> None:
 
 
 COMMANDS = {
+    "pretrain": ("pretrain lesiontracer",),
     "labels": ("labels map",),
     "models": ("models", "models get"),
     "simulate": tuple(f"simulate {c}" for c in ("patient", "cohort", "lowdose")),

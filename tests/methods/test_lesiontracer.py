@@ -17,6 +17,7 @@ from uptake.harmonise.onto import harmonise
 from uptake.harmonise.plan import Plan
 from uptake.harmonise.restore import restore
 from uptake.methods.lesiontracer import (
+    DEPARTURES,
     LABELS,
     Config,
     build_network,
@@ -26,6 +27,7 @@ from uptake.methods.lesiontracer import (
     training_step,
 )
 from uptake.networks.unet import unique_state
+from uptake.sampling.augment import AugmentRules
 from uptake.sampling.batches import Batch
 from uptake.training.losses import IGNORED, deep_supervision_weights, dice_cross_entropy
 
@@ -79,7 +81,35 @@ def test_published_settings_are_the_papers():
     assert config.augment.low_resolution_p == 0.0 and not config.augment.in_mm
 
 
-@pytest.mark.parametrize("config", [Config.published(), Config.small()], ids=["published", "small"])
+def test_the_best_preset_is_the_published_one_with_departures_that_can_be_left_out():
+    published, best = Config.published(), Config.best()
+    assert replace(
+        best, preset="published", organs=published.organs, normalisation=published.normalisation,
+        augment=published.augment, focus=False,
+    ) == published  # fmt: skip
+    assert best.organs == classes_of("lesiontracer") and best.normalisation == ("clip_zscore", "asinh")
+    assert best.augment == AugmentRules(low_resolution_p=0.25, ct_dropout_p=0.15, in_mm=True) and best.focus
+    for name in DEPARTURES:
+        one_less = Config.best(without=[name])
+        assert one_less.preset == f"best, without {name}"
+        assert replace(one_less, preset="best") != best, f"{name} changes something"
+    none = Config.best(without=tuple(DEPARTURES))
+    assert replace(none, preset="published") == published
+    assert Config.best().from_scratch().learning_rate == 1e-2
+
+
+def test_an_unknown_departure_is_refused():
+    with pytest.raises(
+        UsageError, match="'sobriety' is no departure of the preset best; they are organ-ids, pet-scale"
+    ):
+        Config.best(without=["sobriety"])
+
+
+@pytest.mark.parametrize(
+    "config",
+    [Config.published(), Config.best(), Config.small(), Config.pretraining_published(), Config.pretraining_small()],
+    ids=lambda config: config.preset,
+)
 def test_a_configuration_survives_json(config):
     assert Config.from_json(json.loads(json.dumps(config.as_json()))) == config
 
@@ -97,6 +127,7 @@ def test_a_configuration_survives_json(config):
         ({"batch_size": 0}, "must be 1 or more"),
         ({"steps": 0}, "must be 1 or more"),
         ({"epoch_steps": 0}, "must be 1 or more"),
+        ({"accumulate": 0}, "must be 1 or more"),
         ({"tile_step": 0.0}, r"tile_step is a share of the window in \(0, 1\], came 0.0"),
         ({"tile_step": 1.01}, "tile_step"),
         ({"foreground_share": -0.1}, "foreground_share is between 0 and 1"),

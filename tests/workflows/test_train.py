@@ -6,16 +6,18 @@ import csv
 import json
 import shutil
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import uptake
-import uptake.workflows.train as training
 from uptake.core.errors import CheckpointError, InputError, UsageError
 from uptake.io.find import CaseFiles
 from uptake.io.image import read_labels
+from uptake.workflows import training_data
 
 KILLED = """
 import os, signal, sys
@@ -265,7 +267,7 @@ def test_two_visits_of_a_patient_stay_on_one_side_of_every_fold(tmp_path):
     files = [
         CaseFiles(f"{patient}_{visit}", subject=patient) for patient in ("a", "b", "c", "d") for visit in ("v1", "v2")
     ]
-    for fold in training._splits(files, (0, 1), 2, None):
+    for fold in training_data.dataset_splits(files, (0, 1), 2, None):
         held_out = {case.split("_")[0] for case in fold.validation}
         assert held_out.isdisjoint(case.split("_")[0] for case in fold.train)
         assert len(fold.validation) == 4
@@ -279,7 +281,7 @@ def test_a_study_that_cannot_be_read_stops_training_before_any_work(tmp_path):
     (tmp_path / "b" / "SUV_2.nii.gz").touch()
     (tmp_path / "b" / "SUV.nii.gz").touch()
     with pytest.raises(InputError, match="1 of 2 studies"):
-        training._labelled(tmp_path)
+        training_data.labelled_studies(tmp_path)
 
 
 def test_studies_without_a_mask_are_named(tmp_path, caplog):
@@ -287,7 +289,7 @@ def test_studies_without_a_mask_are_named(tmp_path, caplog):
         (tmp_path / name).mkdir()
         (tmp_path / name / "pet.nii.gz").touch()
     (tmp_path / "a" / "lesion.nii.gz").touch()
-    files, left_out = training._labelled(tmp_path)
+    files, left_out = training_data.labelled_studies(tmp_path)
     assert [found.id for found in files] == ["a"] and left_out == ("b",)
     assert "b" in caplog.text
 
@@ -388,13 +390,13 @@ class TestOrgans:
         if content is not None:
             (tmp_path / "x.json").write_text(content)
         with pytest.raises(UsageError, match="neither total nor autopet, nor a JSON file"):
-            training.organ_names(tmp_path / "x.json")
+            training_data.organ_names(tmp_path / "x.json")
 
     def test_known_numberings(self, tmp_path):
-        assert training.organ_names("total")[5] == "liver"
-        assert training.organ_names("autopet")[5] == "lungs"
+        assert training_data.organ_names("total")[5] == "liver"
+        assert training_data.organ_names("autopet")[5] == "lungs"
         (tmp_path / "x.json").write_text('{"7": "liver"}')
-        assert training.organ_names(tmp_path / "x.json") == {7: "liver"}
+        assert training_data.organ_names(tmp_path / "x.json") == {7: "liver"}
 
     def test_from_the_command_line(self, cli, dataset, maps, tmp_path):
         result = cli(
@@ -406,3 +408,37 @@ class TestOrgans:
         wrong = cli("train", "lesiontracer", dataset, "-o", tmp_path / "no", *OPTIONS, "--organs", "kidneys")
         assert wrong.code == 2
         assert "'kidneys' is no grouping" in wrong.err
+
+
+def test_two_processes_train_and_one_of_them_writes(dataset, tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "uptake", "train", "lesiontracer", dataset, "-o", out, "--folds", "0"]
+    command += ["--n-folds", "2", *OPTIONS, "--devices", "2", "--precision", "32-true"]
+    ran = subprocess.run([str(c) for c in command], capture_output=True, text=True, check=False, timeout=600)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.count("bundle: ") == ran.stdout.count("mean Dice of 2 held-out scans") == 1
+    assert list(uptake.load_bundle(out / "bundle").states) == ["0"]
+    assert len((out / "cases.csv").read_text().splitlines()) == 3
+
+
+def test_accumulated_batches_are_one_step(dataset, tmp_path):
+    result = uptake.train("lesiontracer", dataset, tmp_path, config=tiny_config(steps=2, accumulate=2), folds=("all",),
+                          device="cpu", precision="32-true")  # fmt: skip
+    assert uptake.load_bundle(result.bundle).config.accumulate == 2
+    with (tmp_path / "fold_all" / "log.csv").open(encoding="utf-8", newline="") as stream:
+        assert [float(row["step"]) for row in csv.DictReader(stream)] == [2]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--preset", "small", "--without", "ct-dropout"), "--without leaves out departures of the preset best"),
+        (("--preset", "best", "--without", "ct-drop"), "'ct-drop' is no departure of the preset best"),
+        (("--preset", "small", "--accumulate", "0"), "accumulate must be 1 or more"),
+        (("--preset", "small", "--devices", "0"), "devices is 1 or more"),
+    ],
+)
+def test_departures_and_batches_that_cannot_be_are_refused(dataset, tmp_path, cli, options, words):
+    ran = cli("train", "lesiontracer", dataset, "-o", tmp_path / "out", "--device", "cpu", *options)
+    assert ran.code == 2
+    assert words in ran.err

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
 
 from uptake.core.errors import UsageError
+
+LONGEST_WAIT = timedelta(days=2)
+"""For another process of a data-parallel run."""
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 
 
-def make_fabric(device: str = "auto", precision: str = "auto") -> Fabric:
-    """Return a Fabric on one device.
+def make_fabric(device: str = "auto", precision: str = "auto", *, devices: int = 1) -> Fabric:
+    """Return a Fabric on one device, or on several of them, data-parallel.
 
     Parameters
     ----------
@@ -19,19 +28,53 @@ def make_fabric(device: str = "auto", precision: str = "auto") -> Fabric:
         "auto" (CUDA, then the CPU), "cpu", "cuda", "cuda:1", "mps".
     precision : str
         "auto": bfloat16 where the device multiplies in it (see `bf16_pays`), else float32.
+    devices : int
+        Above 1 the running command is started once more for each further device (DDP; NCCL on GPUs, gloo on CPUs);
+        gradients are averaged over them. Batches are per device.
 
     Raises
     ------
     UsageError
-        If the device or precision is unknown or absent.
+        If the device or precision is unknown or absent, or there are not that many devices.
     """
     if precision not in PRECISIONS:
         raise UsageError(f"precision {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}.")
     target = resolve_device(device)
     if precision == "auto":
         precision = "bf16-mixed" if bf16_pays(target) else "32-true"
-    devices: list[int] | int = [target.index or 0] if target.type == "cuda" else 1
-    return Fabric(accelerator=target.type, devices=devices, precision=precision)  # type: ignore[arg-type]
+    if devices == 1:
+        numbers: list[int] | int = [target.index or 0] if target.type == "cuda" else 1
+        return Fabric(accelerator=target.type, devices=numbers, precision=precision)  # type: ignore[arg-type]
+    _require_several(target, device, devices)
+    # The first process scores held-out scans while the others wait for it at the next fold.
+    strategy = DDPStrategy(timeout=LONGEST_WAIT)
+    fabric = Fabric(accelerator=target.type, devices=devices, precision=precision, strategy=strategy)  # type: ignore[arg-type]
+    fabric.launch()
+    return fabric
+
+
+def is_first_process() -> bool:
+    """Return whether this is the process that the user started, not one started for a further device."""
+    return int(os.environ.get("LOCAL_RANK", "0")) == 0
+
+
+def _require_several(target: torch.device, name: str, devices: int) -> None:
+    if devices < 1:
+        raise UsageError(f"devices is 1 or more, came {devices}.")
+    if target.type not in ("cuda", "cpu") or target.index is not None:
+        raise UsageError(f"{devices} devices need the plain name cuda or cpu, came {name!r}.")
+    if target.type == "cuda" and devices > torch.cuda.device_count():
+        raise UsageError(f"{devices} devices were asked for; this machine shows {torch.cuda.device_count()} of CUDA.")
+
+
+@contextmanager
+def one_by_one(fabric: Fabric) -> Iterator[None]:
+    """Let the first process do something alone (fill a cache) before the others do the same (find it filled)."""
+    if fabric.world_size == 1:
+        yield
+        return
+    with fabric.rank_zero_first():
+        yield
 
 
 def resolve_device(name: str = "auto") -> torch.device:

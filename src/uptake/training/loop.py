@@ -113,7 +113,7 @@ def fit(
                 fabric.clip_gradients(model, optimizer, max_norm=settings.clip_norm, error_if_nonfinite=False)
                 optimizer.step()
                 step += 1
-                if on_step is not None:
+                if on_step is not None and fabric.is_global_zero:
                     on_step(step, settings.steps)
             means = {name: float(torch.stack([one[name] for one in terms]).mean()) for name in terms[0]}
             if not math.isfinite(means["loss"]):
@@ -145,7 +145,7 @@ def fit(
                     checkpoints.save(state, last)
                     write_log(history, folder, headline)
             fabric.barrier()
-            if on_epoch is not None:
+            if on_epoch is not None and fabric.is_global_zero:
                 on_epoch(EpochReport(step, settings.steps, row))
     return FitResult(step, history, last, best)
 

@@ -29,7 +29,7 @@ from uptake.networks.unet import is_head, load_unique_state, mismatches, unique_
 from uptake.sampling.batches import WindowBatches
 from uptake.sampling.splits import Fold
 from uptake.training import checkpoint as checkpoints
-from uptake.training.devices import bf16_pays, make_fabric
+from uptake.training.devices import bf16_pays, make_fabric, one_by_one
 from uptake.training.loop import fit
 from uptake.training.protocol import EpochReport
 from uptake.training.validation import window_validation
@@ -115,6 +115,7 @@ def train(
     organ_maps: Path | None = None,
     organ_labels: str | Path = "total",
     device: str = "auto",
+    devices: int = 1,
     precision: str = "auto",
     stored_as: str = "float32",
     assume_suv: bool = False,
@@ -155,6 +156,9 @@ def train(
         file {number: name}. Classes are put together by name (`core.anatomy`).
     device, precision : str
         See `training.devices.make_fabric`.
+    devices : int
+        How many, data-parallel: the running command is started once more for each further one, and every one draws a
+        batch of its own. Only the first process scores and writes.
     stored_as : str
         Number format of the bundle's weights: float32 or float16.
     assume_suv : bool
@@ -175,7 +179,7 @@ def train(
     out = Path(out)
     require_writable(out)
     files, left_out = labelled_studies(Path(dataset))
-    fabric = make_fabric(device, precision)
+    fabric = make_fabric(device, precision, devices=devices)
     if config is None:
         config = module.Config.small()
         if fabric.device.type == "cuda":
@@ -191,12 +195,16 @@ def train(
         organ_table = class_table(organ_names(organ_labels), config.organs)
     shared = None
     if not separate_plans:
-        shared = prepared(files, None, config, out / "cache" / "shared", assume_suv, organ_table)
+        with one_by_one(fabric):
+            shared = prepared(files, None, config, out / "cache" / "shared", assume_suv, organ_table)
     rows: list[dict[str, Any]] = []
     states: dict[str, dict[str, torch.Tensor]] = {}
     bundles = []
     for name, fold in chosen.items():
-        data = shared or prepared(files, fold.train, config, out / "cache" / f"fold_{name}", assume_suv, organ_table)
+        data = shared
+        if data is None:
+            with one_by_one(fabric):
+                data = prepared(files, fold.train, config, out / "cache" / f"fold_{name}", assume_suv, organ_table)
         place = out / f"fold_{name}"
         place.mkdir(parents=True, exist_ok=True)
         network = _started(module.build_network(data.config), start)
@@ -216,11 +224,13 @@ def train(
             ),
             settings=settings,
             folder=place,
-            stamp=_run_stamp(method, data, fold, start),
+            stamp=_run_stamp(method, data, fold, start, devices),
             fabric=fabric,
             on_epoch=None if on_epoch is None else (lambda report, n=name: on_epoch(n, report)),
             on_step=on_step,
         )
+        if not fabric.is_global_zero:
+            continue
         states[name] = checkpoints.load(result.last).network
         dtype = torch.bfloat16 if _multiplies_in_bf16(precision, fabric.device) else torch.float32
         found = _held_out(module, data, states[name], fold, place, fabric.device, dtype, assume_suv)
@@ -230,6 +240,8 @@ def train(
             card = _card(method, about, data, found, stored_as, start)
             save_bundle(card, {name: states[name]}, place / "bundle")
             bundles.append(place / "bundle")
+    if not fabric.is_global_zero:
+        return TrainingResult((), [], {}, left_out)
     summary = summary_values(rows)
     write_json({"folds": list(chosen), "cases": len(rows), "metrics": summary}, out / "summary.json")
     if shared is not None:
@@ -265,10 +277,12 @@ def _started(network: nn.Module, start: Bundle | None) -> nn.Module:
     return network
 
 
-def _run_stamp(method: str, data: Prepared, fold: Fold, start: Bundle | None) -> str:
+def _run_stamp(method: str, data: Prepared, fold: Fold, start: Bundle | None, devices: int) -> str:
     content = [method, data.config.as_json(), data.plan.as_json(), fold.train, fold.validation, data.hashes]
     if start is not None:
         content.append(start.checksum)
+    if devices > 1:
+        content.append(devices)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
