@@ -150,3 +150,29 @@ def test_what_a_network_does_not_have_cannot_be_asked_for(image):
 def test_plain_encoders_carry_the_denoiser_too(image):
     logits, images = tiny(encoder="plain")(image, denoise=True)
     assert logits[0].shape[1] == 4 and images[1].shape == (2, 1, 8, 4, 4)
+
+
+@pytest.mark.parametrize("output", ["window", "residual"])
+def test_images_follow_a_change_of_brightness_and_level(image, output):
+    network = tiny(output=output)
+    _, images = network(image, denoise=True)
+    _, changed = network(3.0 * image + 2.0, denoise=True)
+    _, linear = tiny()(image, denoise=True)
+    for a, b in zip(images, changed, strict=True):
+        # The border sees zeros beyond the window; inside, what is convolved is what was normalised.
+        assert torch.allclose(b.mean((2, 3, 4)), (3.0 * a + 2.0).mean((2, 3, 4)), rtol=0.05, atol=0.1)
+    assert not torch.equal(images[0], linear[0])
+    assert torch.equal(Finest(network, labels=False, denoised=True)(image), images[0])
+
+
+def test_a_correction_of_nothing_is_the_image_itself(image):
+    network = tiny(output="residual")
+    with torch.no_grad():
+        for head in network.denoiser.seg_layers:
+            head.weight.zero_()
+            head.bias.zero_()
+    _, images = network(image, denoise=True)
+    assert torch.equal(images[0], image)
+    assert torch.allclose(images[1], torch.nn.functional.avg_pool3d(image, 2))
+    with pytest.raises(ValueError, match="output 'log' is unknown"):
+        tiny(output="log")

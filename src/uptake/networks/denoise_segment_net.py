@@ -23,6 +23,14 @@ NORM = {"norm_op": nn.InstanceNorm3d, "norm_op_kwargs": {"eps": 1e-5, "affine": 
 ACTIVATION = {"nonlin": nn.LeakyReLU, "nonlin_kwargs": {"inplace": True}}
 
 
+OUTPUTS = ("linear", "window", "residual")
+"""What the denoising decoder's last convolution D gives. "linear": the image itself, as published; but instance norm
+makes every feature blind to the mean m and deviation s of the window, so absolute uptake has to be guessed from
+anatomy. "window": m + s · D. "residual": the input plus s · D. Both follow any change of brightness exactly."""
+
+SMALLEST_DEVIATION = 1e-5
+
+
 class DenoiseSegmentNet(nn.Module):
     """A shared encoder with a segmentation decoder, a denoising decoder, or both.
 
@@ -47,7 +55,9 @@ class DenoiseSegmentNet(nn.Module):
         If True each decoder gives a list, finest first, one tensor per level; if False the finest alone.
     checkpointed : int
         So many of the finest stages, of the encoder and of both decoders, keep no activations for the backward pass and
-        are computed again there: a quarter more time, about 60 % of the memory at 2. Values do not change.
+        are computed again there. Values do not change.
+    output : str
+        One of `OUTPUTS`.
 
     Notes
     -----
@@ -74,8 +84,11 @@ class DenoiseSegmentNet(nn.Module):
         conv_bias: bool = True,
         deep_supervision: bool = True,
         checkpointed: int = 0,
+        output: str = "linear",
     ) -> None:
         super().__init__()
+        if output not in OUTPUTS:
+            raise ValueError(f"output {output!r} is unknown; choose one of {', '.join(OUTPUTS)}")
         if encoder not in ENCODERS:
             raise ValueError(f"encoder {encoder!r} is unknown; choose one of {', '.join(ENCODERS)}")
         if not labels and not denoised:
@@ -83,7 +96,7 @@ class DenoiseSegmentNet(nn.Module):
         if len(blocks) != len(features):
             raise ValueError(f"features name {len(features)} stages, blocks {len(blocks)}")
         self.deep_supervision = deep_supervision
-        self.checkpointed = checkpointed
+        self.checkpointed, self.output = checkpointed, output
         self.encoder = _encoder(in_channels, features, blocks, encoder, kernels, strides, conv_bias)
         levels = [decoder_convs] * (len(features) - 1) if isinstance(decoder_convs, int) else list(decoder_convs)
         self.decoder = _decoder(self.encoder, labels, levels) if labels else None
@@ -111,7 +124,10 @@ class DenoiseSegmentNet(nn.Module):
             return logits
         if self.denoiser is None:
             raise ValueError("this network has no denoising decoder")
-        return logits, self.decoded(self.denoiser, skips)
+        given = self.decoded(self.denoiser, skips)
+        if not self.deep_supervision:
+            return logits, self._in_units(given, image)
+        return logits, [self._in_units(level, image) for level in given]
 
     def encoded(self, image: torch.Tensor) -> list[torch.Tensor]:
         """Return the features of every stage, finest first."""
@@ -147,7 +163,19 @@ class DenoiseSegmentNet(nn.Module):
                 raise ValueError(f"this network has no {name} decoder")
             given = self.decoded(decoder, skips) if wanted else None
             found.append(given[0] if isinstance(given, list) else given)
-        return found[0], found[1]
+        return found[0], None if found[1] is None else self._in_units(found[1], image)
+
+    def _in_units(self, given: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        """Return what the denoising decoder gave at one scale as an image in the units of the input; see `OUTPUTS`."""
+        if self.output == "linear":
+            return given
+        whole = image.float()
+        mean = whole.mean((2, 3, 4), keepdim=True)
+        deviation = (whole - mean).square().mean((2, 3, 4), keepdim=True).sqrt() + SMALLEST_DEVIATION
+        if self.output == "window":
+            return mean + deviation * given.float()
+        factors = [big // small for big, small in zip(image.shape[2:], given.shape[2:], strict=True)]
+        return nn.functional.avg_pool3d(whole, factors) + deviation * given.float()
 
     def _run(self, part: Callable[..., torch.Tensor], given: Any, level: int) -> torch.Tensor:
         """Compute one stage, without keeping its activations if it is among the finest `checkpointed`."""
