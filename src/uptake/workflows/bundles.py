@@ -19,7 +19,7 @@ from uptake.networks.unet import adopt_unique_state, load_unique_state, mismatch
 from uptake.zoo.bundle import read_states
 from uptake.zoo.cards import CARD_FILE, Card, find_bundle, read_card
 
-METHODS = ("lesiontracer", "petct_mae", "seganypet")
+METHODS = ("lesiontracer", "ldos", "petct_mae", "seganypet")
 
 
 def method_module(name: str) -> Any:
