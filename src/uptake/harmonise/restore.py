@@ -11,7 +11,7 @@ from uptake.cases import Prediction, Restored, Trace
 from uptake.core.errors import GeometryError
 from uptake.geometry.volume import Volume
 from uptake.harmonise.crop import box
-from uptake.harmonise.resample import labels_resized, resized_slabs
+from uptake.harmonise.resample import labels_resized, resized, resized_slabs
 
 
 def restore(prediction: Prediction, trace: Trace, *, order: int = 1) -> Restored:
@@ -70,3 +70,31 @@ def _onto_source(cropped: npt.NDArray[np.uint8], trace: Trace) -> Volume:
     whole[box(trace.crop)] = cropped
     array = np.ascontiguousarray(trace.axes.inverse().apply(whole))
     return Volume(array, trace.source_affine, frame_of_reference=trace.frame_of_reference)
+
+
+def restore_image(image: npt.NDArray[np.float32], trace: Trace, *, outside: Volume, order: int = 3) -> Volume:
+    """Return an image of the model grid on the source grid, float32.
+
+    Parameters
+    ----------
+    image : array (z, y, x) float32
+        In a physical unit, on the grid that `trace` leads to.
+    trace : Trace
+        From `harmonise` of the same case.
+    outside : Volume
+        On the source grid: its values stay where the crop cut the case off.
+    order : int
+        Spline order; values stay in the range of `image`.
+
+    Raises
+    ------
+    GeometryError
+        If the image is not on the traced grid, or `outside` not on the source grid.
+    """
+    if image.shape != trace.resample.after:
+        raise GeometryError(f"an image of shape {image.shape} is not on the model grid {trace.resample.after}.")
+    if outside.shape != trace.source_shape:
+        raise GeometryError(f"the image around it has shape {outside.shape}, the source grid {trace.source_shape}.")
+    whole = np.array(trace.axes.apply(np.asarray(outside.array, dtype=np.float32)))
+    whole[box(trace.crop)] = resized(image, trace.resample.before, order=order, separate=trace.separate_axis)
+    return outside.with_array(np.ascontiguousarray(trace.axes.inverse().apply(whole)))
