@@ -472,4 +472,4 @@ def predict(
 def _single(network: nn.Module, *, both: bool) -> nn.Module:
     """Return the network, weights shared, as one that gives one tensor: its finest logits, of one head or both."""
     finest = finest_only(network)
-    return BothHeads(finest) if both else finest
+    return BothHeads(finest).eval() if both else finest
