@@ -65,6 +65,8 @@ def test_mass_balance_and_the_order_of_uptake(patients):
         muscle, fat = mean(patient, "skeletal_muscle"), mean(patient, "subcutaneous_fat")
         assert 1.3 <= liver <= 3.0
         assert liver > blood > muscle > fat
+        # Red marrow retreats to the trunk: shoulders do not light up.
+        assert mean(patient, "humerus_left", "humerus_right") < 0.75 * mean(patient, "vertebrae_L3")
 
 
 @pytest.mark.parametrize("tracer", TRACERS)

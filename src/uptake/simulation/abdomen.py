@@ -132,10 +132,9 @@ def _kidney(canvas: Canvas, side: int, name: str, rng: np.random.Generator, dome
         calyx = canvas.tube([pelvis, tip], [5.0, 4.5])
         canvas.paint(calyx, "renal_pelvis", label, within=on_box(cover, region.box, calyx.box, 0.0),
                      weight=fill * float(part))  # fmt: skip
-    # A given kidney may lie anywhere: its ureter leaves as far below it as that of a drawn one.
-    level = settled(690.0, dome) if label not in canvas.given else pelvis[2] + 24.0
-    leaving = (side * 34.0, spine_front(690) + 18, level)
-    canvas.paint(canvas.tube([pelvis, leaving], [6.5, 3.5]), "renal_pelvis", weight=fill)
+    # The funnel and the first centimetres of the ureter; further down it shows in stretches (`mimics`).
+    leaving = (pelvis[0] - side * 15.0, pelvis[1] + 6.0, pelvis[2] + 20.0)
+    canvas.paint(canvas.tube([pelvis, leaving], [6.0, 2.5]), "renal_pelvis", weight=fill)
 
 
 def _before_the_back(canvas: Canvas, region: Region) -> Array:

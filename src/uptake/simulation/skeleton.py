@@ -154,7 +154,8 @@ def _shoulder(canvas: Canvas, side: int, name: str, torso: Torso) -> None:
     up = canvas.person.arms == "up"
     line, _ = arm_line(canvas.person, side, torso.fat_mm)
     humerus = 5 if up else 4
-    _bone(canvas, canvas.ellipsoid(line[0], (23, 23, 23)), f"humerus_{name}", cortex=3)
+    # Of an adult's humerus only the upper end holds some red marrow.
+    _bone(canvas, canvas.ellipsoid(line[0], (23, 23, 23)), f"humerus_{name}", cortex=3, richness=0.6)
     shaft = canvas.tube(line[:humerus], [18, *([11.5] * (humerus - 2)), 14], smooth=12)
     _bone(canvas, shaft, f"humerus_{name}", cortex=4.5, core="yellow_marrow")
     outer: Point = (side * 140, -6, 300) if up else (side * 150, -10, 318)
@@ -201,7 +202,8 @@ def _leg(canvas: Canvas, side: int, name: str, *, prosthesis: bool) -> None:
         canvas.paint(head.inset(8.0), "metal", "implant")
         canvas.paint(canvas.tube([socket, hip, shaft[1]], [7, 8, 6]), "metal", "implant")
     else:
-        _bone(canvas, head.inset(4.5), femur, cortex=2)
+        # Epiphyses hold yellow marrow with a little red.
+        _bone(canvas, head.inset(4.5), femur, cortex=2, richness=0.6)
         _bone(canvas, neck, femur, cortex=3)
     canvas.paint(head, "cartilage", claim=True)
     _bone(canvas, stem, femur, cortex=5.5, core="yellow_marrow")
