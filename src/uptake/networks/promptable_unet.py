@@ -35,7 +35,9 @@ class PromptableUnet(Promptable):
     ) -> None:
         super().__init__()
         self.window, self.reach = window, reach
-        self.unet = unet(channels + PROMPT_CHANNELS, 1, features=features, blocks=blocks, deep_supervision=False)
+        built = unet(channels + PROMPT_CHANNELS, 1, features=features, blocks=blocks, deep_supervision=False)
+        # Its parts under its own names, so that the aliases among them are known (`networks.unet.unique_state`).
+        self.encoder, self.decoder = built.encoder, built.decoder
 
     def encode(self, channels: torch.Tensor) -> torch.Tensor:
         """Return the channels: prompts enter at the first convolution, so nothing can be computed before them."""
@@ -51,7 +53,7 @@ class PromptableUnet(Promptable):
         assert isinstance(features, torch.Tensor)
         maps = prompt_maps(clicks, self.window, reach=self.reach, like=features)
         before = features.new_zeros(features.shape[0], 1, *self.window) if memory is None else memory.sigmoid()
-        logits = self.unet(torch.cat([features, maps, before], dim=1))
+        logits = self.decoder(self.encoder(torch.cat([features, maps, before], dim=1)))
         return Answer(logits, logits)
 
     def remember(self, logits: torch.Tensor) -> torch.Tensor:
