@@ -296,14 +296,14 @@ def test_a_bug_in_one_case_stops_no_other_and_shows_its_traceback(
 ):
     from uptake.workflows import cohort
 
-    real = cohort.segment
+    real = cohort.segment_case
 
     def broken(case, **options):
         if case.id == "a":
             raise ZeroDivisionError("a bug")
         return real(case, **options)
 
-    monkeypatch.setattr(cohort, "segment", broken)
+    monkeypatch.setattr(cohort, "segment_case", broken)
     for name in ("a", "b"):
         make_study(tmp_path / "cohort" / name)
     ran = segment(tmp_path / "cohort", "-o", tmp_path / "out")
