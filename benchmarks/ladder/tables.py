@@ -1,0 +1,179 @@
+"""Tables and figure of the ladder from ``cases.csv``: means with intervals, each rung against the one before, shifts.
+
+Usage: python benchmarks/ladder/tables.py
+
+A patient's score is the mean over the seeds of a rung; intervals are bootstrapped over patients, tests are paired by
+patient (`uptake.evaluation`). How far the seeds lie apart stands beside it: a difference smaller than that is none.
+Writes ``ladder.csv``, ``ladder.md`` and ``ladder.png`` beside this file.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from ladder import CASES, RUNGS, SHIFT_MM
+
+from uptake.core.figures import new_figure, png_bytes
+from uptake.evaluation.comparison import Comparison, compare_paired
+from uptake.evaluation.intervals import mean_interval
+from uptake.io.write import write_csv, write_text
+
+HERE = Path(__file__).parent
+METRICS = {"dice": ("Dice", 3), "fp_volume_ml": ("FPvol (mL)", 2), "fn_volume_ml": ("FNvol (mL)", 2)}
+
+Scores = Mapping[tuple[str, float], Mapping[str, Mapping[str, list[float]]]]
+"""(rung, shift) -> metric -> patient -> one score per seed."""
+
+
+def read() -> tuple[Scores, dict[str, str], dict[str, list[int]]]:
+    """Return the scores, each patient's tracer, and the seeds of each rung."""
+    scores: dict[tuple[str, float], dict[str, dict[str, list[float]]]] = defaultdict(
+        lambda: {metric: defaultdict(list) for metric in METRICS}
+    )
+    tracer, seeds = {}, defaultdict(set)
+    with CASES.open(encoding="utf-8", newline="") as stream:
+        for row in csv.DictReader(stream):
+            tracer[row["case"]] = row["tracer"]
+            seeds[row["rung"]].add(int(row["seed"]))
+            for metric in METRICS:
+                scores[row["rung"], float(row["shift_mm"])][metric][row["case"]].append(float(row[metric]))
+    return scores, tracer, {rung: sorted(found) for rung, found in seeds.items()}
+
+
+def means(found: Mapping[str, list[float]], patients: Sequence[str]) -> np.ndarray:
+    """Return each patient's mean over seeds, (n,); NaN where the score is undefined (no lesion)."""
+    return np.array([np.mean(found[patient]) for patient in patients])
+
+
+def compared(after: np.ndarray, before: np.ndarray) -> Comparison:
+    return compare_paired(after, before)
+
+
+def main() -> None:
+    scores, tracer, seeds = read()
+    rungs = [rung for rung in RUNGS if rung.name in seeds]
+    patients = sorted(tracer)
+    groups = {
+        "all": patients,
+        **{name: [p for p in patients if tracer[p] == name] for name in sorted(set(tracer.values()))},
+    }
+    rows = []
+    for number, rung in enumerate(rungs):
+        for group, members in groups.items():
+            for metric in METRICS:
+                here = means(scores[rung.name, 0.0][metric], members)
+                defined = here[np.isfinite(here)]
+                found = mean_interval(defined)
+                each = [
+                    float(np.nanmean([scores[rung.name, 0.0][metric][p][n] for p in members]))
+                    for n in range(len(seeds[rung.name]))
+                ]
+                row = {
+                    "rung": rung.name, "group": group, "metric": metric, "patients": defined.size,
+                    "seeds": len(seeds[rung.name]), "mean": float(defined.mean()), "low": found.low,
+                    "high": found.high, "lowest_seed": min(each), "highest_seed": max(each),
+                }  # fmt: skip
+                if number:
+                    before = means(scores[rungs[number - 1].name, 0.0][metric], members)
+                    change = compared(here, before)
+                    row |= {
+                        "change": change.difference, "change_low": change.low, "change_high": change.high,
+                        "p_wilcoxon": change.p, "p_sign_flip": change.p_sign_flip,
+                    }  # fmt: skip
+                rows.append(row)
+    columns = list(max(rows, key=len))
+    plain = [{k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows]
+    write_csv([{k: row.get(k, "") for k in columns} for row in plain], HERE / "ladder.csv", columns=columns)
+    write_text(page(rows, groups, scores, seeds, patients), HERE / "ladder.md")
+    (HERE / "ladder.png").write_bytes(picture(rows, [rung.name for rung in rungs]))
+    print((HERE / "ladder.md").read_text())
+
+
+def page(
+    rows: Sequence[Mapping[str, object]],
+    groups: Mapping[str, Sequence[str]],
+    scores: Scores,
+    seeds: Mapping[str, list[int]],
+    patients: Sequence[str],
+) -> str:
+    """Return the tables as Markdown."""
+    words = {rung.name: rung.words for rung in RUNGS}
+    parts = []
+    for group, members in groups.items():
+        parts += [f"**{group}**, {len(members)} held-out patients", ""]
+        heads = ["step", "seeds"]
+        for name, _ in METRICS.values():
+            heads += [name, "change (95 %), p"]
+        parts += ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+        for rung in dict.fromkeys(row["rung"] for row in rows):
+            cells = [words[str(rung)], str(len(seeds[str(rung)]))]
+            for metric, (_, digits) in METRICS.items():
+                row = next(r for r in rows if (r["rung"], r["group"], r["metric"]) == (rung, group, metric))
+                cells.append(
+                    f"{row['mean']:.{digits}f} [{row['low']:.{digits}f}, {row['high']:.{digits}f}]; seeds "
+                    f"{row['lowest_seed']:.{digits}f} to {row['highest_seed']:.{digits}f}"
+                )
+                cells.append(
+                    f"{row['change']:+.{digits}f} [{row['change_low']:+.{digits}f}, {row['change_high']:+.{digits}f}], "
+                    f"{row['p_wilcoxon']:.2g}"
+                    if "change" in row
+                    else "–"
+                )
+            parts.append("| " + " | ".join(cells) + " |")
+        parts.append("")
+    parts += [f"**CT shifted by {SHIFT_MM:g} mm to the front and to the left**", ""]
+    parts += ["| step | " + " | ".join(f"change of {name} (95 %), p" for name, _ in METRICS.values()) + " |"]
+    parts += ["|---|" + "---|" * len(METRICS)]
+    changes: dict[str, dict[str, np.ndarray]] = {}
+    for rung in (rung for rung, shift in scores if shift):
+        cells = [words[rung]]
+        changes[rung] = {}
+        for metric, (_, digits) in METRICS.items():
+            moved = means(scores[rung, SHIFT_MM][metric], patients)
+            still = means(scores[rung, 0.0][metric], patients)
+            changes[rung][metric] = moved - still
+            cells.append(_change(compared(moved, still), digits))
+        parts.append("| " + " | ".join(cells) + " |")
+    if {"resenc", "misalign"} <= set(changes):
+        cells = ["misalignment minus without"]
+        for metric, (_, digits) in METRICS.items():
+            cells.append(_change(compared(changes["misalign"][metric], changes["resenc"][metric]), digits))
+        parts.append("| " + " | ".join(cells) + " |")
+    return "\n".join(parts) + "\n"
+
+
+def _change(found: Comparison, digits: int) -> str:
+    return f"{found.difference:+.{digits}f} [{found.low:+.{digits}f}, {found.high:+.{digits}f}], {found.p:.2g}"
+
+
+def picture(rows: Sequence[Mapping[str, object]], rungs: Sequence[str]) -> bytes:
+    """Return the three scores along the ladder: mean with its interval, and a dot per seed's extreme."""
+    figure = new_figure((10.5, 3.6))
+    words = {rung.name: rung.words for rung in RUNGS}
+    for number, (metric, (name, _)) in enumerate(METRICS.items()):
+        axes = figure.add_axes((0.06 + 0.325 * number, 0.33, 0.26, 0.6))
+        found = [
+            next(r for r in rows if (r["rung"], r["group"], r["metric"]) == (rung, "all", metric)) for rung in rungs
+        ]
+        x = np.arange(len(rungs))
+        mean = np.array([r["mean"] for r in found], dtype=float)
+        low, high = (np.array([r[key] for r in found], dtype=float) for key in ("low", "high"))
+        axes.errorbar(x, mean, yerr=[mean - low, high - mean], fmt="o-", color="#1f4e79", capsize=3, linewidth=1)
+        for key in ("lowest_seed", "highest_seed"):
+            axes.plot(x, [r[key] for r in found], ".", color="#c0504d", markersize=4)
+        axes.set_xticks(x, [words[rung] for rung in rungs], rotation=35, ha="right", fontsize=7)
+        axes.set_title(name, fontsize=9)
+        axes.tick_params(labelsize=7)
+        if metric != "dice":
+            axes.set_ylim(bottom=0.0)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+    return png_bytes(figure)
+
+
+if __name__ == "__main__":
+    main()
