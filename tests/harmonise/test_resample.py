@@ -212,3 +212,12 @@ def test_labels_and_logits_follow_the_separate_axis():
     ((where, slab),) = resized_slabs(labels[None].astype(np.float32), (4, 2, 2), order=1, separate=0)
     assert where == slice(0, 4)
     assert slab[0, :, 0, 0].tolist() == [0.0, 0.0, 3.0, 3.0]
+
+
+@pytest.mark.parametrize("separate", [None, 0, 2])
+@pytest.mark.parametrize("shape", [(9, 5, 12), (4, 14, 6)])
+def test_small_slabs_give_what_one_large_slab_gives(monkeypatch, shape, separate):
+    array = np.random.default_rng(3).normal(0, 1, (6, 7, 8)).astype(np.float32)
+    whole = resized(array, shape, order=3, separate=separate)
+    monkeypatch.setattr("uptake.harmonise.resample.SLAB_VOXELS", 20)
+    np.testing.assert_allclose(resized(array, shape, order=3, separate=separate), whole, atol=1e-6)

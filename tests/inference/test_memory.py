@@ -17,7 +17,8 @@ def test_an_array_of_sixty_four_megabytes_shows():
     with Highest() as memory:
         array = np.ones(8_000_000)
         held = resident_bytes()
-    assert memory.bytes >= held >= before
+    assert memory.bytes >= held - 2**20
+    assert held >= before
     if sys.platform == "linux":
         assert held - before > 0.9 * array.nbytes
         del array

@@ -87,12 +87,24 @@ def resized(
     together = None if separate is None else tuple(a for a in range(3) if a != separate)
     low, high = result.min(axis=together, keepdims=True), result.max(axis=together, keepdims=True)
     # The axis that shrinks most goes first, so that the others work on less.
-    for axis in sorted({0, 1, 2} - {separate}, key=lambda a: shape[a] / array.shape[a]):
+    *first, last = sorted({0, 1, 2} - {separate}, key=lambda a: shape[a] / array.shape[a])
+    for axis in first:
         result = _along(axis_matrix(array.shape[axis], shape[axis], order), result, axis)
-    result = np.clip(result, low, high)
+    # The last one, which makes the array large, goes slab by slab: float64 of the whole would be the peak of memory.
+    matrix = axis_matrix(array.shape[last], shape[last], order)
+    across = 1 if last == 0 else 0
+    size = list(result.shape)
+    size[last] = shape[last]
+    whole = np.empty(size, dtype=np.float32)
+    height = max(1, SLAB_VOXELS * size[across] // whole.size)
+    for start in range(0, size[across], height):
+        where = tuple(slice(start, start + height) if axis == across else slice(None) for axis in range(3))
+        limits = (v[where] if v.shape[across] > 1 else v for v in (low, high))
+        whole[where] = np.clip(_along(matrix, result[where], last), *limits)
     if separate is not None:
-        result = _along(axis_matrix(array.shape[separate], shape[separate], 0), result, separate)
-    return result.astype(np.float32)
+        nearest = axis_matrix(array.shape[separate], shape[separate], 0).argmax(axis=1)
+        whole = np.take(whole, nearest, axis=separate)
+    return whole
 
 
 def resized_slabs(

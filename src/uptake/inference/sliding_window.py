@@ -158,12 +158,11 @@ def sliding_window(
                 weights[box] += weight
             if on_window is not None:
                 on_window(min(first + batch_size, len(wanted)), len(wanted))
-        computed = weights > 0
-        total /= weights.clamp_min(torch.finfo(torch.float32).tiny)
-        if not bool(computed.all()):
-            total[:, ~computed] = 0.0
-            for background in (0, labels) if organs else (0,):
-                total[background][~computed] = AIR_LOGIT
+        air = weights == 0
+        total /= weights.clamp_(min=torch.finfo(torch.float32).tiny)
+        if bool(air.any()):
+            for channel, logits in enumerate(total):  # in place: indices of millions of voxels would be the peak
+                logits.masked_fill_(air, AIR_LOGIT if channel in (0, labels) else 0.0)
     cut = tuple(slice(b, b + n) for b, n in zip(before, shape, strict=True))
     logits = np.ascontiguousarray(total[(slice(None), *cut)].cpu().numpy())
     return Prediction(
