@@ -23,19 +23,15 @@ from uptake.workflows.denoise import DenoiseSettings, Noise, denoise, dose_of, n
 @pytest.fixture(scope="module")
 def denoiser(tmp_path_factory):
     """A function that writes an LDOS bundle of random weights, 8 mm: ``denoiser(training={...}, design="joint")``."""
-    from uptake.workflows.bundles import METHODS
+    from uptake.methods import ldos
     from uptake.zoo.bundle import save_bundle
     from uptake.zoo.cards import Card
 
-    if "ldos" not in METHODS:
-        pytest.skip("the method is not there yet")
-    from uptake.methods import ldos
-
-    def write(*, design="joint", training=None, same=True, spacing=8.0):
+    def write(*, design="joint", training=None, same=True, spacing=8.0, output="linear"):
         folder = tmp_path_factory.mktemp("models") / "tiny-ldos"
         config = replace(
             ldos.Config.small(), design=design, window=(16, 16, 16), features=(4, 8), blocks=(1, 1), focus=False,
-            spacing_mm=(spacing,) * 3,
+            spacing_mm=(spacing,) * 3, output=output,
         )  # fmt: skip
         plan = Plan((ChannelRule("pet", "zscore", 0.0, 20.0, 0.0, 1.0),), (spacing,) * 3)
         state = ldos.build_network(config).state_dict()
@@ -93,6 +89,13 @@ def test_values_come_back_in_suv_on_the_scans_own_grid(low, bundle):
     assert made.organs is None
     assert made.dose_fraction == 0.05 and made.trained_dose == 0.05
     assert made.tracer == "unknown"
+
+
+def test_a_correction_of_nothing_gives_the_scan_back(low, denoiser):
+    made = denoise(low, model=denoiser(output="residual"), settings=DenoiseSettings(precision="float32"))
+    pet = read_image(low / "pet.nii.gz")[0]
+    np.testing.assert_allclose(made.image.array, np.maximum(pet.array, 0), atol=2e-4)
+    assert made.noise.before == pytest.approx(made.noise.after, rel=1e-2, nan_ok=True)
 
 
 def test_scaling_the_scan_scales_the_result(low, denoiser, tmp_path, make_study, tiny_arrays):

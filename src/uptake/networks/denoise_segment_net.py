@@ -174,8 +174,10 @@ class DenoiseSegmentNet(nn.Module):
         deviation = (whole - mean).square().mean((2, 3, 4), keepdim=True).sqrt() + SMALLEST_DEVIATION
         if self.output == "window":
             return mean + deviation * given.float()
-        factors = [big // small for big, small in zip(image.shape[2:], given.shape[2:], strict=True)]
-        return nn.functional.avg_pool3d(whole, factors) + deviation * given.float()
+        if image.shape[2:] != given.shape[2:]:
+            factors = [big // small for big, small in zip(image.shape[2:], given.shape[2:], strict=True)]
+            whole = nn.functional.avg_pool3d(whole, factors)
+        return whole + deviation * given.float()
 
     def _run(self, part: Callable[..., torch.Tensor], given: Any, level: int) -> torch.Tensor:
         """Compute one stage, without keeping its activations if it is among the finest `checkpointed`."""

@@ -236,8 +236,11 @@ def segment_case(
 
     warnings = list(case.warnings)
     card = bundle.card
-    classes = tuple(getattr(bundle.config, "organs", ())) if settings.organs else ()
-    require_sortable(card.labels, getattr(bundle.config, "organs", ()), organs=settings.organs, name=card.name)
+    # Classes of a second family of heads; a method whose labels are organs has none (and may say so by a truth value).
+    heads = getattr(bundle.config, "organs", ())
+    heads = heads if isinstance(heads, tuple) else ()
+    classes = heads if settings.organs else ()
+    require_sortable(card.labels, heads, organs=settings.organs, name=card.name)
     if case.ct is None and "ct" in card.needs:
         raise ModelError(f"{case.id}: model {card.name} needs a CT, and there is none. Give one with --ct FILE (ct=…).")
     if case.ct is None and "ct" in card.accepts:
