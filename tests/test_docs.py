@@ -72,7 +72,7 @@ def test_every_command_parses(page: str, line: str) -> None:
 
 
 COMMANDS = {
-    "pretrain": ("pretrain lesiontracer",),
+    "pretrain": ("pretrain lesiontracer", "pretrain petct_mae"),
     "labels": ("labels map",),
     "models": ("models", "models get"),
     "simulate": tuple(f"simulate {c}" for c in ("patient", "cohort", "lowdose")),
@@ -150,6 +150,7 @@ def test_quoted_messages_are_those_of_the_code() -> None:
 
 def test_columns_and_files_are_those_of_the_code() -> None:
     from uptake.evaluation.labels import metric_names
+    from uptake.quantification.assessment_tables import MEASUREMENT_COLUMNS
     from uptake.quantification.organ_tables import ORGAN_COLUMNS
     from uptake.quantification.tables import LESION_COLUMNS
     from uptake.workflows.cohort import Failure
@@ -161,6 +162,7 @@ def test_columns_and_files_are_those_of_the_code() -> None:
         return [name for row in table_rows(section(page, heading)) for name in ticked(row[0])]
 
     assert sorted(columns("reference/outputs.md", "lesions.csv")) == sorted(LESION_COLUMNS)
+    assert sorted(columns("reference/outputs.md", "measurements.csv")) == sorted(MEASUREMENT_COLUMNS)
     assert sorted(columns("reference/outputs.md", "organs.csv")) == sorted(ORGAN_COLUMNS)
     assert columns("reference/outputs.md", "scores.csv")[:3] == ["case", "patient", "label"]
     scores = [name for group in metric_names().values() for name in group]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -68,6 +69,7 @@ def finetune(
     config: Config | None = None,
     fraction: float = 1.0,
     draw: int = 0,
+    epochs: int | None = None,
     split: Path | None = None,
     split_seed: int = 0,
     name: str | None = None,
@@ -99,6 +101,9 @@ def finetune(
         Of the training part's scans, whole patients, nested: see `labelled_split.fraction_of`.
     draw : int
         Which of the subsets of that size.
+    epochs : int, optional
+        Passes over the chosen scans, a window each, instead of a fixed number of steps: fewer labels are then also
+        trained on for fewer steps, as published (100).
     split : Path, optional
         JSON with "train", "validation" and "test"; drawn by patient with `split_seed` otherwise (70, 10, 20 %).
     name, licence
@@ -128,6 +133,8 @@ def finetune(
     if start is not None and not allow_overlap:
         require_unseen(data, parts.test, start)
     chosen = fraction_of(parts.train, data.patients, data.positive, fraction, draw=draw, seed=split_seed)
+    if epochs is not None:
+        config = with_epochs(config, epochs, len(chosen))
     if fabric.is_global_zero:
         write_json(parts.as_json(), out / SPLIT)
     network = petct_mae.build_network(config)
@@ -295,6 +302,9 @@ def _card(
     )
 
 
-def with_mode(config: Config, mode: str | None) -> Config:
-    """Return the configuration with another mode of training, if one is named."""
-    return config if mode is None else replace(config, mode=mode)
+def with_epochs(config: Config, epochs: int, scans: int) -> Config:
+    """Return the configuration for so many passes: 100 over 70 scans by 4 are 1,800 steps, over 700 17,500."""
+    if epochs < 1:
+        raise UsageError(f"epochs are 1 or more, came {epochs}.")
+    steps = math.ceil(scans / config.batch_size)
+    return replace(config, steps=epochs * steps, epoch_steps=steps)

@@ -131,8 +131,8 @@ def label_curve(
 ) -> LabelCurve:
     """Train every arm on every fraction of the labels, test all on the same scans, and compare.
 
-    All arms have the same network, plan, subsets, seeds and number of steps; only where the weights start differs. A
-    run that is done is not done again, and `out` shows the runs so far after each.
+    All arms have the same network, plan, subsets, seeds and number of steps; only where the weights start differs,
+    and with ``config.mode`` which of them move in the pretrained arms. A run that is done is not done again.
 
     Parameters
     ----------
@@ -183,7 +183,9 @@ def label_curve(
         place = out / "runs" / run.folder
         kept = place / "scores.json"
         chosen = fraction_of(parts.train, data.patients, data.positive, run.fraction, draw=run.draw, seed=split_seed)
-        own = replace(config, seed=config.seed + 1000 * run.draw + run.seed)
+        # From scratch there is no part that could be kept as it is.
+        mode = config.mode if run.arm in starts else "full"
+        own = replace(config, seed=config.seed + 1000 * run.draw + run.seed, mode=mode)
         state = tune(
             _started(own, starts.get(run.arm)),
             own,

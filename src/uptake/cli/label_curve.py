@@ -1,0 +1,130 @@
+"""uptake label-curve"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from uptake.cli.console import progress, say
+from uptake.core.errors import UsageError
+
+
+def label_curve(
+    dataset: Path,
+    /,
+    *,
+    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    init: Annotated[list[str], Parameter(negative=())],
+    fractions: str = "0.1,0.3,1.0",
+    draws: int = 5,
+    seeds: int = 1,
+    mode: Literal["full", "decoder", "head"] = "full",
+    steps: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    margin: float = 0.02,
+    split: Path | None = None,
+    split_seed: int = 0,
+    allow_overlap: Annotated[bool, Parameter(negative="")] = False,
+    device: str = "auto",
+    precision: str = "auto",
+    assume_suv: Annotated[bool, Parameter(negative="")] = False,
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative="")] = False,
+) -> None:
+    """Does pretraining save labels on this dataset? Dice against the share of labels, from scratch and pretrained.
+
+    Every arm has the same network, subsets, seeds and number of steps, and is tested on the same scans. Differences
+    are tested patient by patient, equivalence by two one-sided tests. What was done is not done again.
+
+    Parameters
+    ----------
+    dataset
+        Studies with lesion masks; nnU-Net raw datasets as they are.
+    out
+        Receives the cache, split.json, runs/, scores.csv, curve.csv, pairs.csv, summary.json and curve.png.
+    init
+        NAME=BUNDLE of uptake pretrain petct_mae; repeat it to compare several. The arm scratch is always there.
+    fractions
+        Shares of the training scans, with commas.
+    draws
+        Subsets of each share.
+    seeds
+        Initialisations of each subset.
+    mode
+        What may change in pretrained arms: full, decoder (and head), head; from scratch all of it always does.
+    steps
+        Optimiser steps of every run; by default 17,500, or 1,000 for the small network.
+    batch_size
+        Windows per step.
+    learning_rate
+        Instead of the published one.
+    margin
+        Of equivalence, in Dice: a smaller difference does not matter.
+    split
+        JSON file with the lists train, validation, test; by default drawn by patient.
+    split_seed
+        Of the drawn split and of the subsets.
+    allow_overlap
+        Test even on scans that a network was pretrained on.
+    device
+        auto, cpu, cuda, cuda:1, mps.
+    precision
+        auto (bfloat16 where the device has it), 32-true, bf16-mixed, 16-mixed.
+    assume_suv
+        Take every PET as SUV although its values say otherwise.
+    quiet
+        Print nothing but errors.
+    """
+    import logging
+
+    from uptake.cli.probe import named_bundles
+
+    arms = named_bundles(init)
+    try:
+        shares = tuple(float(one) for one in fractions.split(","))
+    except ValueError as error:
+        raise UsageError(f"--fractions takes numbers with commas, came {fractions!r}.") from error
+    from uptake.workflows.bundles import load_bundle
+    from uptake.workflows.finetune import planned
+    from uptake.workflows.label_curve import label_curve as workflow
+
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    _, config = planned(load_bundle(next(iter(arms.values()))), None)
+    changes = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "mode": mode}
+    config = replace(config, **{key: value for key, value in changes.items() if value is not None})
+    with progress("reading", quiet=quiet) as on_case, progress("runs", quiet=quiet) as on_run:
+        found = workflow(
+            dataset,
+            out,
+            arms,
+            config=config,
+            fractions=shares,
+            draws=draws,
+            seeds=seeds,
+            margin=margin,
+            split=split,
+            split_seed=split_seed,
+            allow_overlap=allow_overlap,
+            device=device,
+            precision=precision,
+            assume_suv=assume_suv,
+            on_case=on_case,
+            on_run=on_run,
+        )
+    if not quiet:
+        for one in found.points:
+            say(
+                f"{one.arm:<16} {100 * one.fraction:>5g} % ({one.scans} scans, {one.runs} runs)  Dice {one.mean:.4f} "
+                f"(95 % interval {one.low:.4f} to {one.high:.4f})"
+            )
+        for pair in found.pairs:
+            verdict = "equivalent" if pair.equivalence.equivalent else "not shown to be equivalent"
+            say(
+                f"{pair.a} {100 * pair.a_fraction:g} % - {pair.b} {100 * pair.b_fraction:g} %: "
+                f"{pair.comparison.difference:+.4f} ({pair.comparison.low:+.4f} to {pair.comparison.high:+.4f}), "
+                f"p {pair.comparison.p:.3g}; {verdict} within {margin:g}"
+            )
+        say(f"tables and picture: {out}")
