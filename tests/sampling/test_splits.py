@@ -5,7 +5,7 @@ import random
 import pytest
 
 from uptake.core.errors import InputError
-from uptake.sampling.splits import folds_from_json, patient_folds, subject_of
+from uptake.sampling.splits import folds_from_json, patient_folds, subject_of, tracer_of
 
 CASES = [f"fdg_{patient:010x}_{study:02d}-PET  CT" for patient in range(11) for study in range(1 + patient % 3)]
 
@@ -33,6 +33,15 @@ def test_no_patient_is_on_both_sides_and_every_case_is_held_out_once():
     assert sorted(case for fold in folds for case in fold.validation) == sorted(CASES)
     patients = [len({subject_of(c) for c in fold.validation}) for fold in folds]
     assert max(patients) - min(patients) <= 1
+
+
+def test_every_fold_has_its_share_of_each_tracer():
+    cases = CASES + [f"psma_{patient:016x}_2018-0{1 + visit}-01" for patient in range(7) for visit in range(2)]
+    folds = patient_folds(cases, folds=3)
+    for tracer, number in (("fdg", 11), ("psma", 7)):
+        held_out = [len({subject_of(c) for c in fold.validation if tracer_of(c) == tracer}) for fold in folds]
+        assert sum(held_out) == number and max(held_out) - min(held_out) <= 1
+    assert [tracer_of(name) for name in ("fdg_a1b2c3d4e5", "psma_95b833d65be26d9f", "STS_001")] == ["fdg", "psma", ""]
 
 
 def test_folds_repeat_whatever_the_order_of_the_cases():

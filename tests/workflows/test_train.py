@@ -100,6 +100,8 @@ def test_every_case_is_scored_once_by_the_fold_that_did_not_see_it(trained):
     assert sorted(row["fold"] for row in rows) == ["0", "0", "1", "1"]
     summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
     assert summary["cases"] == 4
+    folds = json.loads((out / "splits_final.json").read_text(encoding="utf-8"))
+    assert sorted(case for fold in folds for case in fold["val"]) == ["p1", "p2", "p3", "p4"]
     assert summary["metrics"]["dice"]["mean"] == pytest.approx(np.mean([float(row["dice"]) for row in rows]), rel=1e-6)
     assert result.summary["dice"]["n"] == 4
 
@@ -408,6 +410,25 @@ class TestOrgans:
         wrong = cli("train", "lesiontracer", dataset, "-o", tmp_path / "no", *OPTIONS, "--organs", "kidneys")
         assert wrong.code == 2
         assert "'kidneys' is no grouping" in wrong.err
+
+
+def test_the_split_of_the_dataset_is_taken_unless_new_folds_are_asked_for(tmp_path):
+    files = [CaseFiles(name) for name in ("a", "b", "c", "d")]
+    shipped = [{"train": ["a", "b"], "val": ["c"]}, {"train": ["c", "d"], "val": ["a"]}]
+    (tmp_path / "splits_final.json").write_text(json.dumps(shipped))
+    found = training_data.dataset_splits(files, (0, 1), None, None, tmp_path)
+    assert [(fold.train, fold.validation) for fold in found] == [(("a", "b"), ("c",)), (("c", "d"), ("a",))]
+    assert len(training_data.dataset_splits(files, (0, 1), 2, None, tmp_path)) == 2
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(shipped[:1]))
+    assert len(training_data.dataset_splits(files, (0,), None, other, tmp_path)) == 1
+
+
+def test_a_shipped_split_with_a_patient_on_both_sides_is_refused(tmp_path):
+    visits = ["psma_95b833d65be26d9f_2018-04-23", "psma_95b833d65be26d9f_2019-01-02"]
+    (tmp_path / "splits_final.json").write_text(json.dumps([{"train": visits[:1], "val": visits[1:]}]))
+    with pytest.raises(InputError, match="fold 0 of the split file has 1 patients in training and validation"):
+        training_data.dataset_splits([CaseFiles(name) for name in visits], (0,), None, None, tmp_path)
 
 
 def test_two_processes_train_and_one_of_them_writes(dataset, tmp_path):

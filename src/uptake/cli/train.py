@@ -21,7 +21,7 @@ def train(
     preset: Literal["auto", "best", "published", "small"] = "auto",
     without: str | None = None,
     folds: str = "0,1,2,3,4",
-    n_folds: int = 5,
+    n_folds: int | None = None,
     splits: Path | None = None,
     init: str | None = None,
     organs: str | None = None,
@@ -67,9 +67,9 @@ def train(
     folds
         Which to train: numbers with commas, or all for one model on every case.
     n_folds
-        Folds of the cross-validation, split by patient.
+        New folds, split by patient; by default those of the dataset's splits_final.json, if it has one, else five.
     splits
-        nnU-Net splits_final.json to use instead.
+        Another nnU-Net splits_final.json.
     init
         Model or bundle whose weights training starts from; the network must be the same.
     organs

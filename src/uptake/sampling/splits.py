@@ -28,12 +28,19 @@ def subject_of(case_id: str) -> str:
     return match.group(1) if match else case_id
 
 
+def tracer_of(subject: str) -> str:
+    """Return the tracer that an autoPET III patient's name begins with, "fdg" or "psma"; "" for any other."""
+    match = re.match(r"(fdg|psma)_", subject)
+    return match.group(1) if match else ""
+
+
 def patient_folds(
     case_ids: Sequence[str], *, folds: int = 5, seed: int = 0, subject: Callable[[str], str] = subject_of
 ) -> tuple[Fold, ...]:
-    """Return `folds` folds in which no patient is on both sides.
+    """Return `folds` folds in which no patient is on both sides, and each has its share of every tracer.
 
-    Patients are shuffled with `seed` and dealt out in turn; the order of `case_ids` does not matter.
+    Patients are shuffled with `seed` within their tracer (`tracer_of`) and dealt out in turn; the order of `case_ids`
+    does not matter.
 
     Raises
     ------
@@ -45,7 +52,9 @@ def patient_folds(
         raise InputError(
             f"{len(patients)} patients cannot be split into {folds} folds (2 or more, at most one a patient)."
         )
-    order = np.random.default_rng(seed).permutation(patients)
+    rng = np.random.default_rng(seed)
+    strata = sorted({tracer_of(patient) for patient in patients})
+    order = np.concatenate([rng.permutation([p for p in patients if tracer_of(p) == tracer]) for tracer in strata])
     result = []
     for k in range(folds):
         held_out = set(order[k::folds].tolist())

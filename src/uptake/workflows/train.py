@@ -35,6 +35,7 @@ from uptake.training.protocol import EpochReport
 from uptake.training.validation import window_validation
 from uptake.workflows.bundles import Bundle, load_bundle, method_module
 from uptake.workflows.training_data import (
+    SHIPPED_SPLITS,
     Prepared,
     dataset_splits,
     fold_named,
@@ -108,7 +109,7 @@ def train(
     config: Any | None = None,
     about: About | None = None,
     folds: Sequence[int | str] = (0, 1, 2, 3, 4),
-    n_folds: int = 5,
+    n_folds: int | None = None,
     splits: Path | None = None,
     separate_plans: bool = False,
     init: str | Path | None = None,
@@ -138,10 +139,11 @@ def train(
     about : About, optional
     folds : sequence
         Folds to train, by number, or "all" for one model on every case.
-    n_folds : int
-        Of the cross-validation, by patient.
+    n_folds : int, optional
+        New folds by patient, each with its share of every tracer. By default the splits_final.json of the dataset is
+        taken if it has one, else there are five new folds. Those used are written to ``out``.
     splits : Path, optional
-        nnU-Net splits_final.json; takes the place of `n_folds`.
+        nnU-Net splits_final.json; takes the place of both.
     separate_plans : bool
         Plan each fold (spacing, normalisation) on its own training cases, so that nothing at all of a held-out scan is
         known. Folds then have different grids, cannot be averaged, and get a bundle each. By default one plan is made
@@ -185,7 +187,7 @@ def train(
         if fabric.device.type == "cuda":
             config = replace(module.Config.published_from_scratch(), organs=())
     about = about or About(name=f"{method}-{Path(dataset).resolve().name}", data=Path(dataset).resolve().name)
-    split = dataset_splits(files, folds, n_folds, splits)
+    split = dataset_splits(files, folds, n_folds, splits, Path(dataset))
     chosen = {str(name): fold_named(name, split, [found.id for found in files]) for name in folds}
 
     start = None if init is None else load_bundle(init)
@@ -197,6 +199,9 @@ def train(
     if not separate_plans:
         with one_by_one(fabric):
             shared = prepared(files, None, config, out / "cache" / "shared", assume_suv, organ_table)
+    if split and fabric.is_global_zero:
+        used = [{"train": list(fold.train), "val": list(fold.validation)} for fold in split]
+        write_json(used, out / SHIPPED_SPLITS)
     rows: list[dict[str, Any]] = []
     states: dict[str, dict[str, torch.Tensor]] = {}
     bundles = []

@@ -24,6 +24,11 @@ from uptake.sampling.store import TrainingCase, stamp_of, store, stored
 
 log = logging.getLogger(__name__)
 
+SHIPPED_SPLITS = "splits_final.json"
+"""Of an nnU-Net dataset: which cases are trained on and held out, fold by fold."""
+
+FOLDS = 5
+
 ALL = "all"
 """Name of the fold that trains on every case and holds none out."""
 
@@ -58,15 +63,23 @@ def labelled_studies(dataset: Path) -> tuple[list[CaseFiles], tuple[str, ...]]:
 
 
 def dataset_splits(
-    files: Sequence[CaseFiles], folds: Sequence[int | str], n_folds: int, splits: Path | None
+    files: Sequence[CaseFiles],
+    folds: Sequence[int | str],
+    n_folds: int | None,
+    splits: Path | None,
+    dataset: Path | None = None,
 ) -> tuple[Fold, ...]:
+    """Return the folds: those in `splits`, else `n_folds` new ones, else those that `dataset` ships, else five new."""
     patients = {found.id: patient_of(found) for found in files}
+    if list(folds) == [ALL]:
+        return ()
+    if splits is None and n_folds is None and dataset is not None and (dataset / SHIPPED_SPLITS).is_file():
+        splits = dataset / SHIPPED_SPLITS
+        log.info("folds are those of %s", splits)
     if splits is not None:
         content = json.loads(Path(splits).read_text(encoding="utf-8"))
         return folds_from_json(content, list(patients), subject=patients.__getitem__)
-    if list(folds) == [ALL]:
-        return ()
-    return patient_folds(list(patients), folds=n_folds, subject=patients.__getitem__)
+    return patient_folds(list(patients), folds=FOLDS if n_folds is None else n_folds, subject=patients.__getitem__)
 
 
 def patient_of(found: CaseFiles) -> str:
