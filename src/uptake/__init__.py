@@ -15,8 +15,10 @@ RESEARCH_USE_ONLY = "Research use only. Not a medical device; not for diagnosis 
 
 _WHERE = {
     "Case": "uptake.cases",
+    "DenoiseSettings": "uptake.workflows.denoise",
     "SegmentSettings": "uptake.workflows.segment",
     "Volume": "uptake.geometry.volume",
+    "denoise": "uptake.workflows.denoise",
     "evaluate": "uptake.workflows.evaluate",
     "export": "uptake.workflows.export",
     "load_bundle": "uptake.workflows.bundles",
