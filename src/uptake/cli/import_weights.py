@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from uptake.cli.console import say
+from uptake.core.errors import UsageError
 
 
 def import_weights(
@@ -21,15 +22,17 @@ def import_weights(
     folds: str | None = None,
     checkpoint: str = "final",
     stem: str | None = None,
+    spacing: float | None = None,
     licence: str = "not stated",
     half: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Turn an nnU-Net v2 model folder (LesionTracer's, or your own) into a bundle. Nothing in it is run.
+    """Turn an nnU-Net v2 model folder, or a SAM-Med3D or SegAnyPET file, into a bundle. Nothing in it is run.
 
     Parameters
     ----------
     model_folder
-        Results folder Trainer__Plans__Configuration with plans.json, dataset.json and fold_*.
+        Results folder Trainer__Plans__Configuration with plans.json, dataset.json and fold_*; or one checkpoint file
+        (.pth) of SAM-Med3D or SegAnyPET, which becomes a promptable model.
     out
         Bundle folder.
     name
@@ -45,11 +48,18 @@ def import_weights(
         final, best or latest.
     stem
         Of a multi-dataset pretraining checkpoint: the dataset id whose first layer is taken.
+    spacing
+        Voxel size in mm that a promptable model sees; by default 1.5.
     licence
         Of the weights, for the card.
     half
         Store float16: half the size.
     """
+    if model_folder.is_file():
+        _import_promptable(model_folder, out, name, spacing, licence, half, channels, orientation, folds, stem)
+        return
+    if spacing is not None:
+        raise UsageError("--spacing goes with a promptable model's file; an nnU-Net folder states its own.")
     from uptake.workflows.import_weights import import_weights as run
 
     found = run(
@@ -73,3 +83,27 @@ def import_weights(
         f"\nBundle: {found.bundle}"
         + ("" if card.role != "model" else f"\nUse it:  uptake segment STUDY -o OUT -m {found.bundle}")
     )
+
+
+def _import_promptable(
+    file: Path, out: Path, name: str | None, spacing: float | None, licence: str, half: bool, *of_folders: str | None
+) -> None:
+    """Import one checkpoint file; options that describe an nnU-Net folder are refused."""
+    if any(option is not None for option in of_folders):
+        raise UsageError(
+            "--channels, --orientation, --folds and --stem describe an nnU-Net folder, no promptable file."
+        )
+    from uptake.workflows.import_promptable import import_promptable as run
+
+    found = run(
+        file,
+        out,
+        name=name,
+        spacing_mm=1.5 if spacing is None else spacing,
+        licence=licence,
+        stored_as="float16" if half else "float32",
+    )
+    say(f"{found.card.name}: {found.card.summary}")
+    for note in found.notes:
+        say(f"  note: {note}")
+    say(f"\nBundle: {found.bundle}\nUse it:  uptake.Session({str(found.bundle)!r}) in Python")

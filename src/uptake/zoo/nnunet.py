@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from uptake.core.errors import CheckpointError, UsageError
+from uptake.zoo.restricted import load_restricted
 
 State = dict[str, torch.Tensor]
 
@@ -135,21 +136,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         If the file is missing, damaged, asks for any other global, or is no nnU-Net checkpoint.
     """
     path = Path(path)
-    try:
-        with torch.serialization.safe_globals(_numpy_globals()):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: this checkpoint is missing.") from error
-    except Exception as error:  # torch raises UnpicklingError, RuntimeError, EOFError, BadZipFile ...
-        asked = re.search(r"GLOBAL (\S+)", str(error))
-        if asked:
-            raise CheckpointError(
-                f"{path}: the pickle asks for {asked.group(1)}, which tensors and plain values do not need; it was "
-                "not run. Take the checkpoint from its first source."
-            ) from error
-        raise CheckpointError(
-            f"{path}: cannot be read as a checkpoint ({type(error).__name__}); copy it again."
-        ) from error
+    content = load_restricted(path)
     if not isinstance(content, dict) or not isinstance(content.get("network_weights"), dict):
         raise CheckpointError(f"{path}: is no nnU-Net v2 checkpoint: it has no network_weights.")
     return content
@@ -338,18 +325,3 @@ def _original(key: str, kept: Mapping[str, Any]) -> str | None:
     if match is not None:  # position 0 is the convolution; then a dropout may stand before the norm
         candidates = candidates[:1] if match.group(1) == "0" else candidates[1:]
     return next((name for name in candidates if name in kept), None)
-
-
-def _numpy_globals() -> list[Any]:
-    """Return the NumPy types that nnU-Net's log pickles, under the names of NumPy 1 and 2."""
-    import numpy as np
-    from numpy import dtypes
-    from numpy._core import multiarray
-
-    scalar: Any = multiarray.scalar  # type: ignore[attr-defined]
-    rebuild: Any = multiarray._reconstruct  # type: ignore[attr-defined]
-    named = [(scalar, "numpy.core.multiarray.scalar"), (rebuild, "numpy.core.multiarray._reconstruct")]
-    kinds = [
-        getattr(dtypes, name) for name in ("Float64DType", "Float32DType", "Int64DType", "Int32DType", "BoolDType")
-    ]
-    return [scalar, rebuild, *named, np.ndarray, np.dtype, *kinds]
