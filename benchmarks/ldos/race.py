@@ -1,0 +1,221 @@
+"""Does a denoising decoder help to find organs in ultra-low-dose PET? The paper's comparators on simulated patients.
+
+Usage:
+    python benchmarks/ldos/race.py prepare --cohort COHORT --work WORK     (pairs onto the coarse grid, once)
+    python benchmarks/ldos/race.py run --work WORK [--minutes 14]          (trains and scores; call it again)
+    python benchmarks/ldos/tables.py                                       (tables and figures from the csv files)
+
+COHORT is what ``uptake simulate cohort`` writes, with 5 % twins; FDG and FAPI-04 patients take part, in one model. A
+run is one comparator and one seed, trained and scored on held-out patients on 12 mm voxels, the means of 3 x 3 x 3 of
+the cohort's own: the same network, windows, optimiser, steps and patients for all. Runs that are done are not done
+again, a stopped run goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.ndimage import uniform_filter
+
+from uptake.cases import HarmonisedCase, Scale
+from uptake.core.anatomy import class_table
+from uptake.geometry.orientation import axis_change
+from uptake.harmonise.normalise import scaled
+from uptake.methods import ldos
+from uptake.methods.ldos import Config
+from uptake.networks.unet import load_unique_state
+from uptake.sampling.dose_pairs import BODY_SUV, PairBatches
+from uptake.sampling.store import TrainingCase, training_case
+from uptake.training import checkpoint
+from uptake.training.devices import make_fabric
+from uptake.training.loop import fit
+from uptake.workflows.paired_data import find_pairs, read_pair
+
+HERE = Path(__file__).parent
+TRACERS = ("FDG", "FAPI-04")
+SPACING_MM = (12.0, 12.0, 12.0)
+POOL = 3
+"""Voxels of the cohort (4 mm) along each side of one of the race's."""
+TEST_PATIENTS, SPLIT_SEED = 24, 7
+ARMS = ("ldos", "ldpet", "fdpet", "fake-fdpet", "ldos-ow")
+SEEDS = (0, 1, 2)
+
+CONFIG = replace(
+    Config.small(),
+    spacing_mm=SPACING_MM,
+    window=(32, 24, 32),
+    features=(16, 32, 64),
+    blocks=(1, 1, 1),
+    steps=180,
+    epoch_steps=30,
+    validation_batches=0,
+    foreground_share=1.0,
+    learning_rate=3e-3,
+    mirror_axes=(),
+    tile_step=0.75,
+)
+"""Every window centred on an organ: of so few steps none is to be spent on air."""
+
+
+def prepare(cohort: Path, work: Path, limit: int | None) -> None:
+    """Bring every pair onto the coarse grid and keep it as one compressed file."""
+    dataset = find_pairs(cohort)
+    table = class_table(dataset.organ_names, CONFIG.labels)
+    (work / "cases").mkdir(parents=True, exist_ok=True)
+    chosen = [pair for pair in dataset.pairs if pair.tracer in TRACERS]
+    for pair in chosen[:limit]:
+        path = work / "cases" / f"{pair.id}.npz"
+        if path.exists():
+            continue
+        case = read_pair(pair)
+        assert case.full_dose is not None and case.organs is not None
+        change = axis_change(case.pet.affine, CONFIG.orientation[::-1])
+        low, full = (pooled(change.apply(np.asarray(v.array))) for v in (case.pet, case.full_dose))
+        organs = pooled_labels(change.apply(table[np.asarray(case.organs.array)]))
+        partial = path.with_suffix(".partial")
+        with partial.open("wb") as stream:
+            np.savez_compressed(stream, low=low, full=full, labels=organs, tracer=pair.tracer)
+        partial.replace(path)
+        print(pair.id, pair.tracer, organs.shape, flush=True)
+
+
+def blocks_of(array: np.ndarray) -> np.ndarray:
+    """Return (z, y, x, POOL³): the voxels that become one; what is left over at the far ends is cut off."""
+    z, y, x = (n // POOL for n in array.shape)
+    cut = array[: z * POOL, : y * POOL, : x * POOL].reshape(z, POOL, y, POOL, x, POOL)
+    return cut.transpose(0, 2, 4, 1, 3, 5).reshape(z, y, x, POOL**3)
+
+
+def pooled(array: np.ndarray) -> np.ndarray:
+    """Return the means of blocks, float32."""
+    return np.asarray(blocks_of(array).mean(axis=-1, dtype=np.float64), dtype=np.float32)
+
+
+def pooled_labels(labels: np.ndarray) -> np.ndarray:
+    """Return the most frequent label of each block, the smallest of equals, uint8."""
+    blocks = blocks_of(labels)
+    best, result = np.zeros(blocks.shape[:3], np.int64), np.zeros(blocks.shape[:3], np.uint8)
+    for label in np.unique(labels):
+        share = (blocks == label).sum(axis=-1)
+        result[share > best] = label
+        best = np.maximum(best, share)
+    return result
+
+
+def load(path: Path, dose: str) -> HarmonisedCase:
+    """Return a prepared pair, normalised by its input; at full dose the input is the full-dose image."""
+    kept = np.load(path)
+    image = kept["full" if dose == "full" else "low"]
+    scale = Scale(float(image.mean()), float(image.std()))
+    target = None if dose == "full" else scaled(kept["full"], scale)
+    body = uniform_filter(kept["full"], 3) > BODY_SUV
+    return HarmonisedCase(path.stem, scaled(image, scale)[None], kept["labels"], body, scales=(scale,), target=target)
+
+
+def split(work: Path) -> tuple[list[Path], list[Path]]:
+    """Return the files to train on and to score, by patient, each tracer by its share; written once and kept."""
+    paths = sorted((work / "cases").glob("*.npz"))
+    kept = work / "split.json"
+    if not kept.exists():
+        order = np.random.default_rng(SPLIT_SEED).permutation(len(paths))
+        test = sorted(paths[i].stem for i in order[:TEST_PATIENTS])
+        kept.write_text(json.dumps({"test": test, "train": sorted({p.stem for p in paths} - set(test))}))
+    names = json.loads(kept.read_text())
+    return tuple([work / "cases" / f"{name}.npz" for name in names[part]] for part in ("train", "test"))  # type: ignore[return-value]
+
+
+def train(config: Config, cases: list[TrainingCase], folder: Path) -> Any:
+    """Return the trained network; a stopped training goes on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    network = ldos.build_network(config)
+    result = fit(
+        network,
+        ldos.build_optimizer(network, config),
+        batches=PairBatches(cases, config.pair_rules(SPACING_MM)),
+        training_step=lambda model, batch, step: ldos.training_step(model, batch, step, config),
+        learning_rate=lambda step: ldos.learning_rate(step, config),
+        settings=config.fit_settings(),
+        folder=folder,
+        stamp=json.dumps(config.as_json(), sort_keys=True),
+        fabric=make_fabric("cpu", "auto"),
+    )
+    trained = ldos.build_network(config)
+    load_unique_state(trained, checkpoint.load(result.last).network)
+    return trained.eval()
+
+
+def scores(network: Any, config: Config, paths: list[Path], folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield Dice per organ and patient; keep denoised images for `tables.py` to score."""
+    for path in paths:
+        case = load(path, config.dose)
+        assert case.labels is not None
+        if config.denoises:
+            made = ldos.denoise([network], case, config, organs=True, dtype=torch.bfloat16)
+            prediction = made.prediction
+            np.savez_compressed(folder / f"{path.stem}.npz", suv=made.suv.astype(np.float16))
+        else:
+            prediction = ldos.predict([network], case, config, dtype=torch.bfloat16)
+        assert prediction is not None
+        found = prediction.logits.argmax(0)
+        row: dict[str, Any] = {"case": path.stem, "tracer": str(np.load(path)["tracer"])}
+        for number, organ in enumerate(config.labels[1:], start=1):
+            a, b = found == number, case.labels == number
+            total = int(a.sum()) + int(b.sum())
+            row[organ] = round(2.0 * int((a & b).sum()) / total, 5) if total else ""
+        yield row
+
+
+def run(work: Path, minutes: float, arms: list[str], seeds: list[int], steps: int) -> None:
+    """Train and score what is missing, seeds first, until the time is up."""
+    torch.set_num_threads(1)
+    began = time.monotonic()
+    train_paths, test_paths = split(work)
+    loaded: dict[str, list[TrainingCase]] = {}
+    for seed in seeds:
+        for arm in arms:
+            folder = work / f"{arm}_{seed}"
+            done = folder / "rows.json"
+            if done.exists():
+                continue
+            if time.monotonic() - began > 60 * minutes:
+                return
+            config = replace(CONFIG.comparator(arm), seed=seed, steps=steps)
+            if config.dose not in loaded:
+                loaded[config.dose] = [training_case(load(path, config.dose)) for path in train_paths]
+            clock = time.process_time()
+            network = train(config, loaded[config.dose], folder)
+            spent = time.process_time() - clock
+            rows = [{"arm": arm, "seed": seed, **row} for row in scores(network, config, test_paths, folder)]
+            done.write_text(json.dumps({"rows": rows, "cpu_seconds": round(spent, 1), "config": config.as_json()}))
+            dice = [value for row in rows for key, value in row.items() if key in config.labels and value != ""]
+            print(f"{arm} seed {seed}: mean organ Dice {np.mean(dice):.4f}, {spent:.0f} s of CPU", flush=True)
+
+
+def main() -> None:
+    """Prepare, or train and score."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["prepare", "run"])
+    parser.add_argument("--cohort", type=Path)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=14.0)
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--arms", nargs="+", default=list(ARMS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--steps", type=int, default=CONFIG.steps)
+    given = parser.parse_args()
+    if given.what == "prepare":
+        prepare(given.cohort, given.work, given.limit)
+    else:
+        run(given.work, given.minutes, given.arms, given.seeds, given.steps)
+
+
+if __name__ == "__main__":
+    main()
