@@ -8,11 +8,12 @@ import json
 import numpy as np
 import pytest
 
-from uptake.core.errors import InputError, UnitError, UsageError
+from uptake.core.errors import InputError, OutputError, UnitError, UsageError
 from uptake.geometry import Volume
 from uptake.io.find import find_cases
 from uptake.io.image import read_image
 from uptake.io.write import write_volume
+from uptake.workflows import simulate_lowdose as workflow
 from uptake.workflows.simulate_lowdose import LowDoseSettings, simulate_lowdose
 
 
@@ -136,6 +137,39 @@ def test_one_bad_study_does_not_stop_the_others(torso, tmp_path):
     assert [(failure.case, failure.exit_code) for failure in result.failures] == [("bad", 4)]
     assert "bad" in (tmp_path / "out" / "failures.csv").read_text(encoding="utf-8")
     assert [row["case"] for row in table(tmp_path / "out")] == ["good"]
+
+
+def test_a_disk_that_fills_up_ends_the_run_and_keeps_what_is_finished(torso, tmp_path, monkeypatch):
+    import shutil
+
+    for name in "abc":
+        shutil.copytree(torso, tmp_path / "in" / name)
+    real, begun = workflow.write_volume, []
+
+    def full(volume, path):
+        begun.append(str(path))
+        if len(begun) == 2:
+            raise OSError(28, "No space left on device")
+        real(volume, path)
+
+    monkeypatch.setattr(workflow, "write_volume", full)
+    settings = LowDoseSettings(doses=(0.3,), full_nec_per_litre=5e5, full_liver_cov=0.06)
+    with pytest.raises(OutputError, match=r"No space left.* 1 of 3 cases are finished and kept"):
+        simulate_lowdose(find_cases(tmp_path / "in"), tmp_path / "out", settings=settings)
+    assert len(begun) == 2  # the third was not begun
+    assert [row["case"] for row in table(tmp_path / "out")] == ["a"]
+    assert not (tmp_path / "out" / "b").exists()
+    monkeypatch.undo()
+    result = simulate_lowdose(find_cases(tmp_path / "in"), tmp_path / "out", settings=settings)
+    assert (result.kept, result.written) == (("a",), ("b", "c"))
+
+
+def test_other_files_in_the_way_are_seen_before_any_work(torso, tmp_path, monkeypatch):
+    (tmp_path / torso.name).mkdir()
+    (tmp_path / torso.name / "thesis.docx").write_bytes(b"years")
+    monkeypatch.setattr(workflow, "read_case", lambda *_args, **_options: pytest.fail("work was done"))
+    with pytest.raises(OutputError, match=r"thesis\.docx"):
+        simulate_lowdose(find_cases(torso), tmp_path, settings=LowDoseSettings(doses=(0.3,)))
 
 
 @pytest.mark.parametrize(

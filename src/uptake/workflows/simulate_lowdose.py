@@ -12,7 +12,7 @@ from typing import Any
 
 from uptake import __version__
 from uptake.cases import Case
-from uptake.core.errors import InputError, UptakeError, UsageError
+from uptake.core.errors import InputError, OutputError, UptakeError, UsageError
 from uptake.core.types import Mask
 from uptake.core.units import BQ_PER_MBQ
 from uptake.geometry.grid import require_same_grid
@@ -116,7 +116,8 @@ def simulate_lowdose(
     Raises
     ------
     OutputError, UsageError
-        Before any case is read, if nothing could be written, two cases have one name, or a mask is given for several.
+        Before any case is read, if nothing could be written, a folder holds other files, two cases have one name, or a
+        mask is given for several. When the disk fills up, finished cases stay.
     InputError
         Of a single case: no SUV, negative values, no place to measure noise.
     """
@@ -124,6 +125,9 @@ def simulate_lowdose(
     if liver is not None and len(cases) > 1:
         raise UsageError(f"a liver mask goes with one study; there are {len(cases)}.")
     require_writable(out)
+    for files in cases:
+        recover(out / files.id)
+        require_replaceable(out / files.id, own=_own(out / files.id))
     tell = on_case or (lambda case, state: None)
     written: list[str] = []
     kept: list[str] = []
@@ -131,6 +135,13 @@ def simulate_lowdose(
     for files in cases:
         try:
             made = _one(files, out, settings, liver, again, threads)
+        except OutputError as error:
+            # A full disk is full for the next case too.
+            _write_table(out)
+            raise OutputError(
+                f"{error} {len(written) + len(kept)} of {len(cases)} cases are finished and kept; the same command "
+                "goes on."
+            ) from error
         except Exception as error:
             if len(cases) == 1:
                 raise
@@ -146,12 +157,14 @@ def simulate_lowdose(
     return CohortResult(tuple(written), tuple(kept), tuple(failures))
 
 
+def _own(folder: Path) -> tuple[str, ...]:
+    """Return the names that the folder of a case may hold."""
+    return (RECORD, *(entry.name for entry in folder.glob("dose_*")))
+
+
 def _one(files: CaseFiles, out: Path, settings: LowDoseSettings, liver: Path | None, again: bool, threads: int) -> bool:
     """Make the twins of one case and return True, or False if they are there."""
     folder = out / files.id
-    recover(folder)
-    own = (RECORD, *(entry.name for entry in folder.glob("dose_*")))
-    require_replaceable(folder, own=own)
     case = read_case(files, assume_suv=settings.assume_suv, labels=False)
     mask = None if liver is None else _mask(liver, case)
     request = {
@@ -163,7 +176,7 @@ def _one(files: CaseFiles, out: Path, settings: LowDoseSettings, liver: Path | N
     if not again and _is_done(folder, request):
         return False
     twins = low_doses(case, settings, liver=mask, threads=threads)
-    with whole_folder(folder, own=own) as place:
+    with whole_folder(folder, own=_own(folder)) as place:
         rows = []
         for name, twin in twins.items():
             (place / name).mkdir()
