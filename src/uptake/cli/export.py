@@ -27,6 +27,8 @@ def export(
     min_volume_ml: float = 0.0,
     mtv: str = "mask",
     assume_suv: bool = False,
+    pet_series: str | None = None,
+    ct_series: str | None = None,
 ) -> None:
     """Bring any mask back onto its DICOM study: SEG, RTSTRUCT, and a report with the lesions' measurements.
 
@@ -60,6 +62,10 @@ def export(
         Which voxels of a lesion count as metabolic volume: mask, 41%, suv2.5, suv4.
     assume_suv
         Take the PET as SUV although its values say otherwise.
+    pet_series
+        End of the Series Instance UID of the PET to use, where the study holds several; see uptake inspect.
+    ct_series
+        End of the Series Instance UID of the CT to use.
     """
     kinds = tuple(name for name, wanted in (("seg", seg), ("rtstruct", rtstruct), ("sr", sr and seg)) if wanted)
     if not kinds:
@@ -86,6 +92,8 @@ def export(
         min_volume_ml=min_volume_ml,
         mtv_method=mtv,
         assume_suv=assume_suv,
+        pet_series=pet_series,
+        ct_series=ct_series,
     )
     for path in paths.values():
         say(f"  {path}")

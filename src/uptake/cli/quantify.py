@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -17,6 +17,15 @@ def quantify(
     *,
     out: Annotated[Path, Parameter(name=["--out", "-o"])],
     ct: Path | None = None,
+    organs: Path | None = None,
+    organ_labels: str | None = None,
+    resample_organs: Annotated[bool, Parameter(negative="")] = False,
+    tracer: str | None = None,
+    weight_kg: float | None = None,
+    height_m: float | None = None,
+    sex: Literal["M", "F", "O"] | None = None,
+    pet_series: str | None = None,
+    ct_series: str | None = None,
     connectivity: int = 18,
     min_volume_ml: float = 0.0,
     mtv: str = "mask",
@@ -39,6 +48,26 @@ def quantify(
         Folder for the results.
     ct
         CT in HU for the fused pictures.
+    organs
+        Organ map on the PET's grid: a label image, a folder of masks, a DICOM SEG. Each lesion is named after its
+        organ, and held against liver and blood pool: PERCIST, five-point score.
+    organ_labels
+        What its numbers mean: total, autopet, lesiontracer, ldos, a JSON or CSV file, or 1=liver,2=spleen; by default
+        the organ_labels.json or dataset.json beside it.
+    resample_organs
+        Allow an organ map on another grid, such as the CT's (nearest neighbour).
+    tracer
+        FDG, PSMA-11, ...; by default as the DICOM header says. PERCIST and the five-point score are for FDG.
+    weight_kg
+        Patient's weight, for a header that lacks it, or with a NIfTI for SUL; likewise the next two.
+    height_m
+        Height.
+    sex
+        M, F or O.
+    pet_series
+        End of the Series Instance UID of the PET to use, where a DICOM study holds several; see uptake inspect.
+    ct_series
+        End of the Series Instance UID of the CT to use.
     connectivity
         Of lesions: 6, 18 or 26.
     min_volume_ml
@@ -61,9 +90,10 @@ def quantify(
     import json
 
     from uptake.io.write import require_writable
+    from uptake.workflows.patient import PatientFacts
 
+    facts = PatientFacts(tracer=tracer, weight_kg=weight_kg, height_m=height_m, sex=sex)
     require_writable(out)
-    from uptake.quantification.tables import lesion_rows
     from uptake.workflows.dicom_results import KINDS, DicomSettings
     from uptake.workflows.quantify import quantify_to
 
@@ -72,6 +102,12 @@ def quantify(
         mask,
         out,
         ct=ct,
+        organs=organs,
+        organ_labels=organ_labels,
+        resample_organs=resample_organs,
+        facts=facts,
+        pet_series=pet_series,
+        ct_series=ct_series,
         connectivity=connectivity,
         min_volume_ml=min_volume_ml,
         mtv_method=mtv,
@@ -81,9 +117,12 @@ def quantify(
         made_by=made_by,
         dicom=DicomSettings(KINDS if dicom else (), keep_identifiers),
     )
-    rows = lesion_rows(found)
     columns = {"lesion": "lesion", "volume_ml": "volume mL", "mtv_ml": "MTV mL", "suv_max": "SUVmax"}
     columns |= {"suv_mean": "SUVmean", "suv_peak": "SUVpeak", "tlg_g": "TLG g"}
+    written = json.loads((folder / "lesions.json").read_text(encoding="utf-8"))
+    rows = written["lesions"]
+    if organs is not None:
+        columns |= {"organ": "organ", "deauville": "score"}
     if rows:
         table(rows[:15], columns)
         if len(rows) > 15:
@@ -91,7 +130,34 @@ def quantify(
         say(f"  total: MTV {found.totals.mtv_ml:.1f} mL, TLG {found.totals.tlg_g:.1f} g")
     else:
         say("  The mask is empty.")
+    if organs is not None:
+        for line in assessment_lines(written["assessment"]):
+            say(f"  {line}")
     show_gate(json.loads((folder / "run.json").read_text(encoding="utf-8")))
-    for warning in found.warnings:
+    for warning in dict.fromkeys((*found.warnings, *written["assessment"]["warnings"])):
         say(f"  ! {warning}")
     say(f"  {folder / 'report.html'}")
+
+
+def assessment_lines(assessment: dict[str, Any]) -> list[str]:
+    """Return references and criteria of a lesions.json in a line each."""
+    lines = []
+    for region in assessment["references"]:
+        name = region["name"].replace("_", " ")
+        if region["placed"]:
+            lines.append(f"{name}: SUVmean {region['suv_mean']:.2f}, SD {region['suv_sd']:.2f} ({region['where']})")
+        else:
+            lines.append(f"{name}: no reference, {region['reason']}")
+    percist, points = assessment["percist"], assessment["deauville"]
+    if percist["assessed"]:
+        lines.append(
+            f"PERCIST: {percist['measurable']} measurable from {percist['unit']}peak {percist['threshold']:.2f} "
+            f"({percist['formula']})"
+        )
+    else:
+        lines.append(percist["reason"])
+    if not points["assessed"]:
+        lines.append(points["reason"])
+    else:
+        lines.append(f"Five-point score: {'open' if points['score'] is None else points['score']}")
+    return lines

@@ -18,6 +18,7 @@ def regions(
     out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
     roi: Annotated[tuple[str, ...], Parameter(name=["--roi"], consume_multiple=True)] = (),
     threshold: float = 0.5,
+    pet_series: str | None = None,
 ) -> None:
     """List the regions of a DICOM SEG or RTSTRUCT, and write each as a mask on the PET's grid.
 
@@ -33,6 +34,8 @@ def regions(
         Names or numbers of the regions wanted; all by default.
     threshold
         For a fractional SEG: share of its maximum from which a voxel is inside.
+    pet_series
+        End of the Series Instance UID of the PET to use, where the study holds several; see uptake inspect.
     """
     from uptake.io.read import read
     from uptake.io.write import require_writable
@@ -40,7 +43,7 @@ def regions(
 
     if out is not None:
         require_writable(out)
-    case = read(study, labels=False, assume_suv=True)
+    case = read(study, labels=False, assume_suv=True, pet_series=pet_series)
     found = read_regions(file, case, roi=roi or None, threshold=threshold)
     columns = {"number": "number", "name": "name", "code": "code", "voxels": "voxels", "volume_ml": "volume mL"}
     if out is None:

@@ -20,6 +20,13 @@ from uptake.quantification.suv_metrics import PEAK_RADIUS_MM, PeakKernel, peak_k
 PERCENTILES = (5, 25, 75, 95)
 """Beside the median: quartiles, and the range that noise and the neighbours' spill leave alone."""
 
+TISSUES = frozenset({
+    "subcutaneous_fat", "torso_fat", "intermuscular_fat", "skeletal_muscle", "skin", "mediastinum", "body",
+    "body_trunc", "body_extremities",
+})  # fmt: skip
+"""Labels of what lies between organs. They name a lesion only where no organ does, and are cut by every edge of
+the image."""
+
 
 @dataclass(frozen=True)
 class Organ:
@@ -241,7 +248,7 @@ def _warnings(organs: list[Organ], nameless: list[int]) -> tuple[str, ...]:
     if nameless:
         labels = ", ".join(map(str, nameless[:10])) + (" ..." if len(nameless) > 10 else "")
         notes.append(f"organ map: label {labels} has no name in the table given; measured as label_{nameless[0]} etc.")
-    cut = [organ.organ for organ in organs if organ.at_edge]
+    cut = [organ.organ for organ in organs if organ.at_edge and organ.organ not in TISSUES]
     if cut:
         more = f" and {len(cut) - 10} more" if len(cut) > 10 else ""
         notes.append(f"the edge of the image may cut {', '.join(cut[:10])}{more}; volumes there are of what is seen.")

@@ -17,7 +17,7 @@ from uptake.geometry.components import Box, require_labels
 from uptake.geometry.grid import require_same_grid
 from uptake.geometry.volume import Volume
 from uptake.quantification.lesions import LesionTable
-from uptake.quantification.organs import whole_numbers
+from uptake.quantification.organs import TISSUES, whole_numbers
 
 NEAR_MM = 10.0
 """A lesion whose nearest voxel is no further from an organ is named after it; it is less than twice the resolution of a
@@ -25,12 +25,6 @@ PET, and about what breathing moves organs between PET and CT."""
 
 INSIDE_SHARE = 0.5
 """A lesion lies in an organ that holds at least this share of its voxels; below it touches the organ."""
-
-TISSUES = frozenset({
-    "subcutaneous_fat", "torso_fat", "intermuscular_fat", "skeletal_muscle", "skin", "mediastinum", "body",
-    "body_trunc", "body_extremities",
-})  # fmt: skip
-"""Labels of what lies between organs. They name a lesion only where no organ does."""
 
 Relation = Literal["in", "touches", "near", ""]
 

@@ -15,6 +15,7 @@ from uptake.quantification.assessment import Assessment
 from uptake.quantification.lesions import LesionTable
 from uptake.quantification.organs import OrganTable
 from uptake.quantification.report_assessment import criteria_in_words, lesion_cells, organ_cells, reference_cells
+from uptake.quantification.response import NotAssessed
 from uptake.quantification.suv_metrics import PEAK_RADIUS_MM
 from uptake.quantification.tables import mtv_definition
 
@@ -174,6 +175,7 @@ def report_html(content: ReportContent) -> str:
         folded_organs=folded,
         assessment=told,
         cells=lesion_cells(told) if told else [],
+        scored=told is not None and not isinstance(told.deauville, NotAssessed),
         references=reference_cells(told) if told else [],
         criteria=criteria_in_words(table, told) if table and told else [],
         warnings=tuple(dict.fromkeys((*content.warnings, *measured))),

@@ -44,6 +44,8 @@ def export(
     min_volume_ml: float = 0.0,
     mtv_method: str = "mask",
     assume_suv: bool = False,
+    pet_series: str | None = None,
+    ct_series: str | None = None,
 ) -> dict[str, Path]:
     """Write a mask as DICOM SEG, RTSTRUCT and measurement report on the study that it belongs to.
 
@@ -68,6 +70,7 @@ def export(
     connectivity, min_volume_ml, mtv_method
         Of lesions, as in `uptake.quantify`.
     assume_suv : bool
+    pet_series, ct_series : str, optional
         As in `uptake.read`.
 
     Returns
@@ -96,7 +99,12 @@ def export(
     place = Path(out)
     require_writable(place)
     wanted_suv = "sr" in kinds and names is None
-    case = study if isinstance(study, Case) else read(study, labels=False, assume_suv=assume_suv or not wanted_suv)
+    if isinstance(study, Case):
+        require_no_choice(pet_series, ct_series)
+        case = study
+    else:
+        case = read(study, labels=False, assume_suv=assume_suv or not wanted_suv, pet_series=pet_series,
+                    ct_series=ct_series)  # fmt: skip
     if not case.pet_files:
         raise InputError(f"{case.id}: the study is not DICOM; there is nothing that a SEG or RTSTRUCT could refer to.")
     labels, found_names = _labels(mask, case)
@@ -120,6 +128,20 @@ def export(
     )  # fmt: skip
 
 
+def require_no_choice(*series: str | None) -> None:
+    """Check that nobody chooses a series of what has been read already.
+
+    Raises
+    ------
+    UsageError
+        If somebody does.
+    """
+    if any(one is not None for one in series):
+        raise UsageError(
+            "pet_series and ct_series choose among the series of a DICOM study; this is a Case, read already."
+        )
+
+
 def _labels(mask: Any, case: Case) -> tuple[Volume, Mapping[int, str] | None]:
     """Return a label map, and the names of its values where the file tells them."""
     if not isinstance(mask, str | Path):
@@ -127,13 +149,13 @@ def _labels(mask: Any, case: Case) -> tuple[Volume, Mapping[int, str] | None]:
     path = Path(mask)
     if is_dicom_labels(path):
         found = read_dicom_labels(path, case.pet, reference=slices_of(case.pet, case.pet_files))
-        labels, names = _label_map(found, case.pet)
+        labels, names = label_map(found, case.pet)
         lesions = all(name.lower().startswith(LESION) for name in names.values())
         return labels, None if lesions else names
     return read_labels(path)[0], None
 
 
-def _label_map(found: Regions, pet: Volume) -> tuple[Volume, dict[int, str]]:
+def label_map(found: Regions, pet: Volume) -> tuple[Volume, dict[int, str]]:
     """Return regions as one label map and the names of its values.
 
     Raises

@@ -17,13 +17,19 @@ from uptake.io.dicom_labels import is_dicom_labels, read_dicom_labels, read_lesi
 from uptake.io.dicom_regions import Region, Regions
 from uptake.io.read import read
 from uptake.io.write import require_writable, sha256_of, write_json, write_volume
+from uptake.physics.supplied import SuppliedValues
 
 SCHEMA = "uptake-regions/1"
 RECORD = "regions.json"
 
 
 def read_regions(
-    path: Path | str, study: Path | str | Case, *, roi: str | Sequence[str] | None = None, threshold: float = 0.5
+    path: Path | str,
+    study: Path | str | Case,
+    *,
+    roi: str | Sequence[str] | None = None,
+    threshold: float = 0.5,
+    pet_series: str | None = None,
 ) -> Regions:
     """Return the regions of a DICOM SEG or RTSTRUCT on the grid of a study's PET.
 
@@ -37,6 +43,8 @@ def read_regions(
         Names or numbers of the regions wanted; all by default.
     threshold : float
         Of a fractional SEG, share of its maximum.
+    pet_series : str, optional
+        End of the PET's Series Instance UID, where the study holds several.
 
     Raises
     ------
@@ -49,7 +57,9 @@ def read_regions(
     --------
     >>> read_regions("RS.dcm", "study/", roi="GTV").regions[0].mask().sum()
     """
-    case = study if isinstance(study, Case) else read(study, labels=False, assume_suv=True)
+    if isinstance(study, Case) and pet_series is not None:
+        raise UsageError("pet_series chooses among the PETs of a DICOM study; this is a Case, read already.")
+    case = study if isinstance(study, Case) else read(study, labels=False, assume_suv=True, pet_series=pet_series)
     names = (roi,) if isinstance(roi, str) else roi
     return read_dicom_labels(
         Path(path), case.pet, reference=slices_of(case.pet, case.pet_files), names=names, threshold=threshold
@@ -95,8 +105,13 @@ def read_with_mask(
     ct: Path | None = None,
     assume_suv: bool = False,
     rois: Sequence[str] | None = None,
+    pet_series: str | None = None,
+    ct_series: str | None = None,
+    supplied: SuppliedValues | None = None,
 ) -> Case:
     """Return a case whose lesions are a mask file: an image on the PET's grid, or a DICOM SEG or RTSTRUCT.
+
+    `pet_series`, `ct_series` and `supplied` go to `uptake.read`.
 
     Raises
     ------
@@ -108,8 +123,13 @@ def read_with_mask(
     if not is_dicom_labels(mask):
         if rois:
             raise UsageError(f"{mask}: no DICOM SEG or RTSTRUCT; regions can be chosen of these alone.")
-        return read(pet, ct=ct, lesions=mask, assume_suv=assume_suv, labels=("lesions",))
-    case = read(pet, ct=ct, assume_suv=assume_suv, labels=False)
+        return read(
+            pet, ct=ct, lesions=mask, assume_suv=assume_suv, labels=("lesions",), pet_series=pet_series,
+            ct_series=ct_series, supplied=supplied,
+        )  # fmt: skip
+    case = read(
+        pet, ct=ct, assume_suv=assume_suv, labels=False, pet_series=pet_series, ct_series=ct_series, supplied=supplied
+    )
     lesions, warnings = read_lesions(mask, case.pet, case.pet_files, names=rois)
     return replace(
         case,
