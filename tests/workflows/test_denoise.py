@@ -20,6 +20,13 @@ from uptake.workflows.bundles import load_bundle
 from uptake.workflows.denoise import DenoiseSettings, Noise, denoise, dose_of, noise_of, trained_dose, trained_tracers
 
 
+@pytest.fixture(autouse=True)
+def torch_alone(monkeypatch, request):
+    """Compiling takes longer than a tiny network; one test does it."""
+    if "compiled" not in request.node.name:
+        monkeypatch.setattr("uptake.inference.compiled._why_not_openvino", lambda: "left out of this test")
+
+
 @pytest.fixture(scope="module")
 def denoiser(tmp_path_factory):
     """A function that writes an LDOS bundle of random weights, 8 mm: ``denoiser(training={...}, design="joint")``."""
@@ -96,6 +103,17 @@ def test_a_correction_of_nothing_gives_the_scan_back(low, denoiser):
     pet = read_image(low / "pet.nii.gz")[0]
     np.testing.assert_allclose(made.image.array, np.maximum(pet.array, 0), atol=2e-4)
     assert made.noise.before == pytest.approx(made.noise.after, rel=1e-2, nan_ok=True)
+
+
+def test_the_compiled_network_gives_the_same_image(low, denoiser):
+    pytest.importorskip("openvino")
+    model = denoiser(output="residual", same=False)
+    made = [
+        denoise(low, model=model, settings=DenoiseSettings(engine=engine, precision="float32", organs=True))
+        for engine in ("torch", "openvino")
+    ]
+    np.testing.assert_allclose(made[0].image.array, made[1].image.array, atol=2e-2)
+    assert (made[0].organs.array == made[1].organs.array).mean() > 0.99
 
 
 def test_scaling_the_scan_scales_the_result(low, denoiser, tmp_path, make_study, tiny_arrays):
