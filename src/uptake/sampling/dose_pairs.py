@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -11,7 +12,6 @@ import torch.nn.functional as F
 
 from uptake.cases import Scale
 from uptake.core.types import Shape3
-from uptake.harmonise.normalise import scaled
 from uptake.sampling.augment import SampleDraw, apply_intensity, draw_sample, sampled_labels, sampling_grid
 from uptake.sampling.batches import Batch, BatchRules
 from uptake.sampling.store import TrainingCase
@@ -132,8 +132,12 @@ def cut_pairs(cases: Sequence[TrainingCase], rules: PairRules, *, step: int, ran
         labels.append(label)
         draws.append(draw)
         scales.append(case.scales[0] if case.scales else Scale(0.0, 1.0))
-    levels = [[float(scaled(np.float32(suv), scale)) for scale in scales] for suv in (0.0, BODY_SUV)]
+    levels = [[_normalised(suv, scale) for scale in scales] for suv in (0.0, BODY_SUV)]
     return PairCut(torch.stack(images), torch.stack(labels), tuple(draws), *torch.tensor(levels))
+
+
+def _normalised(suv: float, scale: Scale) -> float:
+    return ((math.asinh(suv) if scale.bend == "asinh" else suv) - scale.mean) / scale.std
 
 
 def apply_pair_geometry(
