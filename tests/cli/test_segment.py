@@ -104,6 +104,32 @@ def test_run_json_holds_inputs_model_settings_versions_warnings_and_outputs(
     assert all(found[output["name"]] == output["sha256"] for output in run["outputs"])
 
 
+def test_what_is_left_out_stands_in_run_json_and_in_the_report(cli, study, tmp_path, tiny_bundle, plain_pictures):
+    options = ("-m", tiny_bundle, "--precision", "float32", "--device", "cpu", "--engine", "torch")
+    assert cli("segment", study, "-o", tmp_path / "a", *options, "--preset", "fast").code == 0
+    run = run_json(tmp_path / "a" / "patient_7")
+    assert (run["settings"]["tile_step"], run["settings"]["mirror"], run["settings"]["focus"]) == (0.6, False, True)
+    assert run["settings"]["ensemble"]["flips"] == {"0": []}
+    assert run["settings"]["ensemble"]["dropped"] == []
+    # Ample time and memory leave nothing out.
+    ample = ("--max-seconds", "1e6", "--max-ram-gb", "1000")
+    assert cli("segment", study, "-o", tmp_path / "b", *options, *ample).code == 0
+    run = run_json(tmp_path / "b" / "patient_7")
+    ensemble = run["settings"]["ensemble"]
+    assert (ensemble["dropped"], ensemble["flips"], ensemble["tile_step"]) == ([], {"0": ["left-right"]}, 0.5)
+    assert ensemble["measured"]["window_s"] > 0
+    assert cli("segment", study, "-o", tmp_path / "c", *options).code == 0
+    masks = [read_labels(tmp_path / name / "patient_7" / "lesions.nii.gz")[0].array for name in "bc"]
+    np.testing.assert_array_equal(*masks)
+    # One byte of memory or a microsecond does not suffice for anything, and nothing is written.
+    for limit, least in (("--max-ram-gb", r"The least is"), ("--max-seconds", r"The least for this case is")):
+        ran = cli("segment", study, "-o", tmp_path / "d", *options, limit, "1e-9")
+        assert ran.code == 4
+        assert least in ran.err
+        assert not (tmp_path / "d" / "patient_7").exists()
+    assert cli("segment", study, "-o", tmp_path / "d", *options, "--max-seconds", "0").code == 2
+
+
 def test_the_same_run_twice_gives_the_same_bytes(segment, study, tmp_path):
     segment(study, "-o", tmp_path / "one")
     segment(study, "-o", tmp_path / "two")

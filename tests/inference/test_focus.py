@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from uptake.inference.sliding_window import AIR_LOGIT, FOCUS_MARGIN, sliding_window, window_corners
+from uptake.inference.sliding_window import AIR_LOGIT, FOCUS_MARGIN, sliding_window, window_boxes, window_corners
 
 WINDOW = (8, 8, 8)
 
@@ -65,3 +65,30 @@ def test_an_image_of_air_needs_no_window():
         body=np.zeros((8, 9, 9), bool), focus=True,
     )  # fmt: skip
     assert found.windows_run == 0 and (found.logits[0] == AIR_LOGIT).all()
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_windows_of_a_turned_image_are_the_turned_windows(layers):
+    rng = np.random.default_rng(1)
+    body = body_of((30, 24, 20), ((0, 9), (4, 20), (3, 9)), ((9, 30), (8, 12), (2, 18)))
+    window = (8, 6, 10)
+    turn = [1, 0, 2] if layers == 1 else [1, 2, 0]  # where each axis of the turned image comes from
+    straight = window_corners(body.shape, window, 0.5, body)
+    turned = body.transpose(turn)
+    found = window_corners(turned.shape, tuple(window[a] for a in turn), 0.5, turned, layers=layers)
+    assert sorted(found) == sorted(tuple(corner[a] for a in turn) for corner in straight)
+    channels = rng.normal(size=(2, *turned.shape)).astype(np.float32)
+    given = {"labels": 2, "window": tuple(window[a] for a in turn), "body": turned, "focus": True}
+    logits = sliding_window(channels, lambda batch: batch, layers=layers, **given).logits
+    assert logits[:, turned] == pytest.approx(channels[:, turned], abs=1e-5)
+
+
+def test_boxes_are_the_windows_that_are_computed():
+    body = body_of((20, 30, 6), ((2, 10), (3, 6), (1, 5)))
+    for focus in (False, True):
+        boxes = window_boxes(body, WINDOW, 0.5, focus=focus)
+        found = sliding_window(
+            np.zeros((2, *body.shape), np.float32), lambda batch: batch, labels=2, window=WINDOW, body=body, focus=focus
+        )
+        assert len(boxes) == found.windows_run > 0
+    assert window_boxes(np.zeros((9, 9, 9), bool), WINDOW, 0.5) == ()

@@ -96,6 +96,7 @@ def sliding_window(
     step: float = 0.5,
     body: Mask | None = None,
     focus: bool = False,
+    layers: int = 0,
     batch_size: int = 1,
     device: torch.device | None = None,
     on_window: Callable[[int, int], None] | None = None,
@@ -122,6 +123,8 @@ def sliding_window(
     focus : bool
         Lay the windows over the body alone (`window_corners`). Far fewer where the patient fills a third of the field;
         they lie elsewhere than without, so logits differ a little.
+    layers : int
+        The image axis along which `focus` goes layer by layer: head-foot, which is 0 unless the plan transposes.
     batch_size : int
         Windows evaluated together.
     device : torch.device, optional
@@ -143,7 +146,7 @@ def sliding_window(
     padded = np.pad(channels, [(0, 0), *padding]) if any(pad) else channels
     body_padded = None if body is None else (np.pad(body, padding) if any(pad) else body)
     size = padded.shape[1:]
-    boxes, wanted = _boxes(size, window, step, body_padded, focus)
+    boxes, wanted = _boxes(size, window, step, body_padded, focus, layers)
 
     image = torch.from_numpy(np.ascontiguousarray(padded))
     weight = importance(window).to(device)
@@ -171,7 +174,7 @@ def sliding_window(
 
 
 def window_boxes(
-    body: Mask, window: Shape3, step: float, *, focus: bool = False
+    body: Mask, window: Shape3, step: float, *, focus: bool = False, layers: int = 0
 ) -> tuple[tuple[slice, slice, slice], ...]:
     """Return the windows with body in them that `sliding_window` computes for an image with this body.
 
@@ -179,38 +182,40 @@ def window_boxes(
     """
     pad = [max(0, w - n) for n, w in zip(body.shape, window, strict=True)]
     padded = np.pad(body, [(p // 2, p - p // 2) for p in pad]) if any(pad) else body
-    return tuple(_boxes(padded.shape, window, step, padded, focus)[1])
+    return tuple(_boxes(padded.shape, window, step, padded, focus, layers)[1])
 
 
 def _boxes(
-    size: Shape3, window: Shape3, step: float, body: Mask | None, focus: bool
+    size: Shape3, window: Shape3, step: float, body: Mask | None, focus: bool, layers: int
 ) -> tuple[list[tuple[slice, slice, slice]], list[tuple[slice, slice, slice]]]:
     """Return all windows over an image, and those with body in them."""
     boxes = []
-    for z, y, x in window_corners(size, window, step, body if focus else None):
+    for z, y, x in window_corners(size, window, step, body if focus else None, layers=layers):
         boxes.append((slice(z, z + window[0]), slice(y, y + window[1]), slice(x, x + window[2])))
     return boxes, [box for box in boxes if body is None or body[box].any()]
 
 
-def window_corners(size: Shape3, window: Shape3, step: float, body: Mask | None) -> list[Shape3]:
+def window_corners(size: Shape3, window: Shape3, step: float, body: Mask | None, *, layers: int = 0) -> list[Shape3]:
     """Return the first voxels of all windows over an image of `size`, at least as large as the window.
 
-    With a body, each layer of windows along the first axis is laid over the body's extent in that layer alone: the
+    With a body, each layer of windows along the axis `layers` is laid over the body's extent in that layer alone: the
     legs need fewer than the shoulders. Layers without body have none.
     """
     if body is None:
         return list(product(*(window_starts(n, w, step) for n, w in zip(size, window, strict=True))))
-    corners = []
-    for z in window_starts(size[0], window[0], step):
-        layer = body[z : z + window[0]].any(axis=0)
+    sides = [axis for axis in range(3) if axis != layers]
+    found = []
+    for first in window_starts(size[layers], window[layers], step):
+        layer = np.take(body, range(first, first + window[layers]), axis=layers).any(axis=layers)
         if layer.any():
-            sides = [_side(layer.any(axis=1 - axis), window[axis + 1]) for axis in range(2)]
+            ranges = [_side(layer.any(axis=1 - n), window[axis]) for n, axis in enumerate(sides)]
             starts = [
-                [low + start for start in window_starts(high - low, extent, step)]
-                for (low, high), extent in zip(sides, window[1:], strict=True)
+                [low + start for start in window_starts(high - low, window[axis], step)]
+                for (low, high), axis in zip(ranges, sides, strict=True)
             ]
-            corners += [(z, y, x) for y, x in product(*starts)]
-    return corners
+            found += [(first, one, other) for one, other in product(*starts)]
+    order = np.argsort([layers, *sides])
+    return [(corner[order[0]], corner[order[1]], corner[order[2]]) for corner in found]
 
 
 def _side(filled: npt.NDArray[np.bool_], window: int) -> tuple[int, int]:

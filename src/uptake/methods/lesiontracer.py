@@ -463,6 +463,7 @@ def predict(
             step=config.tile_step,
             body=case.body if skip_air else None,
             focus=config.focus,
+            layers=config.transpose.index(0),
             batch_size=batch_size,
             device=device,
             on_window=on_window,

@@ -231,8 +231,8 @@ def _each(one: Prediction, change: Callable[[Any, Any], Any], other: Prediction)
 
 
 def _counter(case: HarmonisedCase, config: Any) -> Callable[[float], int]:
-    focus = bool(getattr(config, "focus", False))
-    return lambda step: len(window_boxes(case.body, config.window, step, focus=focus))
+    focus, layers = bool(getattr(config, "focus", False)), getattr(config, "transpose", (0, 1, 2)).index(0)
+    return lambda step: len(window_boxes(case.body, config.window, step, focus=focus, layers=layers))
 
 
 def _window_of(case: HarmonisedCase, config: Any) -> HarmonisedCase:
