@@ -94,3 +94,20 @@ def test_the_slip_is_made_only_by_name():
 def test_maps_of_another_kind():
     with pytest.raises(UsageError, match=r"none of the organ labels \(femur bone, …\) belongs"):
         class_table({1: "femur bone"}, classes_of("ldos"))
+
+
+def test_the_18_organs_are_those_of_the_papers_table():
+    """Numbers of TotalSegmentator's task "total", version 2, in the order of table 1 of LDOS."""
+    published = {
+        "spleen": [1], "colon": [20], "urinary_bladder": [21], "sacrum": [25, 26], "vertebrae": [*range(27, 51)],
+        "heart": [51], "aorta": [52], "clavicula": [73, 74], "femur": [75, 76], "hip": [77, 78],
+        "autochthon": [86, 87], "kidney": [2, 3], "brain": [90], "liver": [5], "stomach": [6], "pancreas": [7],
+        "lung": [*range(10, 15)], "esophagus": [15],
+    }  # fmt: skip
+    assert classes_of("ldos")[1:] == tuple(published)
+    table = class_table(TOTAL_NAMES, classes_of("ldos"))
+    for number, (organ, values) in enumerate(published.items(), start=1):
+        assert [value for value in TOTAL_NAMES if table[value] == number] == values, organ
+    # Parts that version 2 has no number for: chambers of the heart, the bladder's wall.
+    extra = {part for parts in GROUPINGS["ldos"].values() for part in parts} - set(TOTAL)
+    assert extra == {part for part in GROUPINGS["ldos"]["heart"] if part != "heart"} | {"bladder_wall"}
