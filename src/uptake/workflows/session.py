@@ -343,6 +343,13 @@ class Session:
             best[wins] = chance[wins]
         return pet.with_array(labels)
 
+    def place_windows(self, centre_mm: npt.ArrayLike | None) -> None:
+        """Centre new windows on a world position (mm, RAS+) instead of on the prompt; None: on the prompt again.
+
+        For published protocols that crop by the truth (`workflows.interact`); a session in use needs none.
+        """
+        self._asked().oracle_mm = None if centre_mm is None else np.asarray(centre_mm, dtype=np.float64)
+
     def save_prompts(self, path: Path | str, *, form: Form = "uptake") -> None:
         """Write all prompts as JSON: "uptake" (world mm, all kinds), or autoPET's "autopet" and "platform" (points)."""
         name = f"{self.bundle.card.name} {self.bundle.checksum[:12]}"

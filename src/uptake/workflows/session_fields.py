@@ -83,6 +83,14 @@ class Dialogue:
         Windows per object at most.
     cache : int
         Encoded windows that are kept, the least recently used goes first.
+
+    Attributes
+    ----------
+    encodings : int
+        Windows encoded so far.
+    oracle_mm : array (3,) or None
+        Where windows are centred instead of on the click. For published protocols that crop by the truth
+        (`workflows.interact`), and for nothing else.
     """
 
     def __init__(
@@ -102,6 +110,7 @@ class Dialogue:
         self.image = Grid.of(case.pet)
         self._encoded: OrderedDict[tuple[float, ...], Any] = OrderedDict()
         self.encodings = 0
+        self.oracle_mm: FloatArray | None = None
         self.threshold = float(np.log(config.threshold / (1 - config.threshold)))
 
     def answer(self, state: ObjectState, prompt: Prompt) -> ObjectState:
@@ -225,11 +234,14 @@ class Dialogue:
         """Return whether a window answers a prompt: any of it lies inside, a positive one not too close to the rim."""
         shape = np.array(grid.shape)
         rim = shape * MARGIN if prompt.positive else np.zeros(3)
-        index = field_index(grid, self._centre(prompt)[None] if prompt.kind == "box" else prompt.places_mm)
+        places = prompt.places_mm.mean(axis=0, keepdims=True) if prompt.kind == "box" else prompt.places_mm
+        index = field_index(grid, places)
         return bool(((index >= rim) & (index <= shape - 1 - rim)).all(axis=1).any())
 
     def _centre(self, prompt: Prompt) -> FloatArray:
         """Return where a window for a prompt is centred: its middle point, or of a scribble the nearest one to that."""
+        if self.oracle_mm is not None:
+            return self.oracle_mm
         middle = prompt.places_mm.mean(axis=0)
         if prompt.kind == "scribble":
             return np.asarray(prompt.places_mm[np.linalg.norm(prompt.places_mm - middle, axis=1).argmin()])
