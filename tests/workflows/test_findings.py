@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from uptake.cases import Restored
 from uptake.core.errors import ModelError
 from uptake.geometry import Volume
-from uptake.workflows.findings import is_lesion, require_sortable, sort_findings, sorted_labels
+from uptake.workflows.findings import is_lesion, organ_heads, require_sortable, sort_findings, sorted_labels
 
 
 def labels(values):
@@ -66,3 +68,9 @@ def test_nothing_to_find_is_refused_before_the_network_runs():
 def test_two_numberings_of_organs_are_refused():
     with pytest.raises(ModelError, match=r"m: has organ heads and the labels liver beside lesions; their numbers"):
         require_sortable(("background", "lesion", "liver"), ("background", "spleen"), name="m")
+
+
+def test_only_a_family_of_heads_names_its_classes():
+    assert organ_heads(SimpleNamespace(organs=("background", "liver"))) == ("background", "liver")
+    assert organ_heads(SimpleNamespace(organs=True)) == ()  # LDOS: whether it finds organs
+    assert organ_heads(SimpleNamespace()) == ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -72,6 +73,15 @@ def is_lesion(name: str) -> bool:
     (True, True, False)
     """
     return any(word in LESION_WORDS for word in re.split(r"[\W_\d]+", name.lower()))
+
+
+def organ_heads(config: Any) -> tuple[str, ...]:
+    """Return the classes of a model's second family of heads, background first; () for a model without them.
+
+    A method whose one family of heads gives organs says so otherwise, and has its classes among the card's labels.
+    """
+    classes = getattr(config, "organs", ())
+    return tuple(classes) if isinstance(classes, tuple | list) else ()
 
 
 def sorted_labels(labels: Sequence[str]) -> tuple[dict[int, str], dict[int, str]]:
