@@ -28,7 +28,7 @@ from uptake.quantification.organs import OrganTable, measure_organs
 from uptake.training.devices import bf16_pays, resolve_device
 from uptake.workflows.bundles import Bundle, load_bundle
 from uptake.workflows.ensemble import Ensemble, predict_within
-from uptake.workflows.findings import Organs, require_sortable, sort_findings
+from uptake.workflows.findings import Organs, organ_heads, require_sortable, sort_findings
 from uptake.zoo.cards import DEFAULT_MODEL, Card
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -239,9 +239,7 @@ def segment_case(
 
     warnings = list(case.warnings)
     card = bundle.card
-    # Classes of a second family of heads; a method whose labels are organs has none (and may say so by a truth value).
-    heads = getattr(bundle.config, "organs", ())
-    heads = heads if isinstance(heads, tuple) else ()
+    heads = organ_heads(bundle.config)
     classes = heads if settings.organs else ()
     require_sortable(card.labels, heads, organs=settings.organs, name=card.name)
     if case.ct is None and "ct" in card.needs:
