@@ -94,3 +94,12 @@ def test_a_transformer_of_another_width_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "BACKBONES", {"nnunet_3d": PLAIN})
     with pytest.raises(CheckpointError, match="12 wide is none of the published ones"):
         import_mae(tmp_path / "best.pth", tmp_path / "bundle")
+
+
+def test_the_command_knows_the_file_and_refuses_options_of_others(cli, tmp_path):
+    checkpoint(tmp_path / "best.pth", "nnunet_3d", "module.nnunet.")
+    ran = cli("import-weights", tmp_path / "best.pth", "-o", tmp_path / "bundle", "--licence", "asked")
+    assert ran.code == 0, ran.err
+    assert "uptake finetune DATASET" in ran.out and load_bundle(tmp_path / "bundle").card.licence == "asked"
+    refused = cli("import-weights", tmp_path / "best.pth", "-o", tmp_path / "b", "--spacing", 2)
+    assert refused.code == 2 and "do not go with a checkpoint of masked" in " ".join(refused.err.split())

@@ -26,13 +26,14 @@ def import_weights(
     licence: str = "not stated",
     half: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
-    """Turn an nnU-Net v2 model folder, or a SAM-Med3D or SegAnyPET file, into a bundle. Nothing in it is run.
+    """Turn an nnU-Net v2 model folder, or a checkpoint file of a published method, into a bundle. Nothing in it is run.
 
     Parameters
     ----------
     model_folder
         Results folder Trainer__Plans__Configuration with plans.json, dataset.json and fold_*; or one checkpoint file
-        (.pth) of SAM-Med3D or SegAnyPET, which becomes a promptable model.
+        (.pth) of SAM-Med3D or SegAnyPET, which becomes a promptable model, or of the masked autoencoder of PET/CT,
+        which becomes a start for training.
     out
         Bundle folder.
     name
@@ -56,6 +57,12 @@ def import_weights(
         Store float16: half the size.
     """
     if model_folder.is_file():
+        from uptake.workflows.import_mae import is_mae_checkpoint
+        from uptake.zoo.restricted import load_restricted
+
+        if is_mae_checkpoint(load_restricted(model_folder)):
+            _import_mae(model_folder, out, name, licence, half, channels, orientation, folds, stem, spacing)
+            return
         _import_promptable(model_folder, out, name, spacing, licence, half, channels, orientation, folds, stem)
         return
     if spacing is not None:
@@ -107,3 +114,19 @@ def _import_promptable(
     for note in found.notes:
         say(f"  note: {note}")
     say(f"\nBundle: {found.bundle}\nUse it:  uptake.Session({str(found.bundle)!r}) in Python")
+
+
+def _import_mae(file: Path, out: Path, name: str | None, licence: str, half: bool, *others: object) -> None:
+    """Import one checkpoint file of masked pretraining; options that describe other files are refused."""
+    if any(option is not None for option in others):
+        raise UsageError(
+            "--channels, --orientation, --folds, --stem and --spacing do not go with a checkpoint of masked "
+            "pretraining, which states all that."
+        )
+    from uptake.workflows.import_mae import import_mae as run
+
+    found = run(file, out, name=name, licence=licence, stored_as="float16" if half else "float32")
+    say(f"{found.card.name}: {found.card.summary}")
+    for note in found.notes:
+        say(f"  note: {note}")
+    say(f"\nBundle: {found.bundle}\nUse it:  uptake finetune DATASET -o OUT --init {found.bundle}")
