@@ -13,13 +13,15 @@ from uptake.core.errors import UsageError
 
 
 def train(
-    method: Literal["lesiontracer"],
+    method: Literal["lesiontracer", "ldos"],
     dataset: Path,
     /,
     *,
     out: Annotated[Path, Parameter(name=["--out", "-o"])],
     preset: Literal["auto", "best", "published", "small"] = "auto",
     without: str | None = None,
+    comparator: str | None = None,
+    dose: float | None = None,
     folds: str = "0,1,2,3,4",
     n_folds: int | None = None,
     splits: Path | None = None,
@@ -51,9 +53,10 @@ def train(
     Parameters
     ----------
     method
-        lesiontracer.
+        lesiontracer; ldos: organs and a clean image from low-dose PET.
     dataset
-        nnU-Net raw dataset (CT _0000, PET _0001), or a folder of studies with lesion masks.
+        nnU-Net raw dataset (CT _0000, PET _0001), or a folder of studies with lesion masks. For ldos a simulated cohort
+        with low-dose twins and organ maps, or a folder a case with ld, fd and seg images.
     out
         Receives the cache, a folder per fold (log.csv, loss.png, checkpoints, held-out masks), cases.csv,
         summary.json and bundle/.
@@ -64,6 +67,11 @@ def train(
     without
         Departures of the preset best to leave out, with commas: organ-ids, pet-scale, low-resolution, ct-dropout,
         millimetres, body-windows.
+    comparator
+        Of ldos: ldpet (no denoising), fdpet (on the full dose), fake-fdpet (denoise, then segment), ldos-ow (the
+        denoising loss does not fade) or nnunet (ldpet with a plain encoder), instead of the method itself.
+    dose
+        Of ldos: which dose fraction of the dataset, where it holds several or tells none.
     folds
         Which to train: numbers with commas, or all for one model on every case.
     n_folds
@@ -124,19 +132,33 @@ def train(
     from uptake.workflows.bundles import method_module
     from uptake.workflows.train import About
     from uptake.workflows.train import train as workflow
+    from uptake.workflows.train_ldos import train_ldos
 
     # It announces its precision on the terminal. The import above sets the level, so this has to come after it.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     Config: Any = method_module(method).Config
+    paired = method == "ldos"
+    _require_own_options(
+        method,
+        {"--comparator": comparator, "--dose": dose}
+        if not paired
+        else {
+            "--without": without, "--init": init, "--organs": organs, "--organ-maps": organ_maps,
+            "--accumulate": accumulate, "--devices": None if devices == 1 else devices,
+            "--preset best": True if preset == "best" else None,
+        },
+    )  # fmt: skip
     automatic = preset == "auto"
     if automatic:
         preset = "published" if resolve_device(device).type == "cuda" else "small"
     if without is not None and preset != "best":
         raise UsageError("--without leaves out departures of the preset best; choose it with --preset best.")
     start: Any = Config.best(without=without.split(",")) if without else getattr(Config, preset)()
-    if preset in ("best", "published") and init is None:
+    if preset in ("best", "published") and init is None and not paired:
         start = start.from_scratch()
-    if organs is None and automatic:
+    if comparator is not None:
+        start = start.comparator(comparator)
+    if organs is None and automatic and not paired:
         organs = "none"
     changes: dict[str, Any] = {
         "organs": None if organs is None else () if organs == "none" else classes_of(organs),
@@ -154,35 +176,41 @@ def train(
 
     def on_epoch(fold: str, report: EpochReport) -> None:
         row = report.row
+        windows = f"held-out windows: loss {row['validation_loss']:+.4f}, Dice {row['pseudo_dice']:.3f}  "
         say(
             f"fold {fold}  step {report.step:>6}/{report.steps}  loss {row['train_loss']:+.4f}  "
-            f"held-out windows: loss {row['validation_loss']:+.4f}, Dice {row['pseudo_dice']:.3f}  "
-            f"{row['seconds']:.0f} s"
+            f"{'' if paired else windows}{row['seconds']:.0f} s"
         )
 
     wanted: list[int | str] = ["all"] if folds == "all" else list(numbers(folds, "--folds") or ())
     with progress("training", quiet=quiet) as on_step:
-        result = workflow(
-            method,
-            dataset,
-            out,
-            config=config,
-            about=About(
+        common: dict[str, Any] = {
+            "config": config,
+            "about": About(
                 name=name or f"{method}-{dataset.resolve().name}", data=dataset.resolve().name, weights_licence=licence
             ),
-            folds=wanted,
-            n_folds=n_folds,
-            splits=splits,
-            init=init,
-            organ_maps=organ_maps,
-            organ_labels=organ_labels,
-            device=device,
-            devices=devices,
-            precision=precision,
-            assume_suv=assume_suv,
-            on_epoch=None if quiet else on_epoch,
-            on_step=on_step,
-        )
+            "folds": wanted,
+            "splits": splits,
+            "device": device,
+            "precision": precision,
+            "assume_suv": assume_suv,
+            "on_epoch": None if quiet else on_epoch,
+            "on_step": on_step,
+        }
+        if paired:
+            result = train_ldos(dataset, out, dose=dose, n_folds=n_folds or 5, **common)
+        else:
+            result = workflow(
+                method,
+                dataset,
+                out,
+                n_folds=n_folds,
+                init=init,
+                organ_maps=organ_maps,
+                organ_labels=organ_labels,
+                devices=devices,
+                **common,
+            )
     if not quiet and is_first_process():
         if "dice" in result.summary:
             dice = result.summary["dice"]
@@ -197,6 +225,12 @@ def train(
             )
         for bundle in result.bundles:
             say(f"bundle: {bundle}")
+
+
+def _require_own_options(method: str, foreign: dict[str, Any]) -> None:
+    given = [option for option, value in foreign.items() if value is not None]
+    if given:
+        raise UsageError(f"{', '.join(given)}: not for {method}; leave it out.")
 
 
 def numbers(text: str | None, option: str) -> tuple[int, ...] | None:
