@@ -127,7 +127,7 @@ def test_the_full_dose_can_be_the_input_and_each_image_have_its_own_scale(folder
         (
             lambda f: write(0.5 * images(1)[0], f / "p1" / "ld.nii.gz"),
             InputError,
-            r"is (0\.5|0\.49|0\.50)\d* times that of",
+            r"is 0\.(5|49)\d* times",
         ),
         (lambda f: write(images(1)[1], f / "p1" / "ld.nii.gz"), InputError, "are the same image"),
     ],
@@ -215,8 +215,8 @@ def test_the_command_trains_on_pairs_and_refuses_options_of_the_other_method(fol
             result_action="return_value",
         )
     run(
-        "--steps", "2", "--features", "4,8", "--blocks", "1,1", "--window", "16", "8", "8", "--spacing-mm", "4", "4", "4",
-        "--folds", "all", "--comparator", "ldpet", "--dose", "0.05", "--name", "tiny",
+        "--steps", "2", "--features", "4,8", "--blocks", "1,1", "--window", "16", "8", "8",
+        "--spacing-mm", "4", "4", "4", "--folds", "all", "--comparator", "ldpet", "--dose", "0.05", "--name", "tiny",
     )  # fmt: skip
     printed = capsys.readouterr().out
     assert "step      2/2" in printed and "bundle:" in printed
