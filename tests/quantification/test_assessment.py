@@ -143,7 +143,9 @@ def test_words_of_the_report(scan, found):
     liver, blood = reference_cells(found)
     assert liver.mean == pytest.approx(2) and blood.reason == "the organ map has no aorta"
     criteria = dict(criteria_in_words(table, found))
-    assert criteria["PERCIST 1.0"].startswith("measurable from SULpeak 2.25 (liver: 1.5 × 1.50 + 2 × 0.00); 1 of 2")
+    assert criteria["PERCIST 1.0"].startswith(
+        "measurable from SULpeak 2.25 (liver: 1.5 × 1.50 + 2 × 0.00): 1 of 2, the hottest is number 1"
+    )
     assert criteria["Five-point score"].startswith("5,")
     assert "over a body surface of 2.00 m²" in criteria["Spread (Dmax)"]
 

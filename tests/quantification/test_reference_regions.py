@@ -202,3 +202,27 @@ def test_a_sphere_fits_into_real_livers(shared_data, name):
     assert found.volume_ml == pytest.approx(4 / 3 * math.pi * 1.5**3, rel=0.15)
     liver_x = organs.world_of(np.argwhere(organs.array == 3)[::50].astype(float))[:, 0]
     assert found.centre_mm[0] >= np.median(liver_x) - 1
+
+
+def test_the_sphere_in_a_real_scan_reads_what_the_input_gate_reads(shared_data):
+    from scipy import ndimage
+
+    from uptake.gate.landmarks import liver_in_pet
+    from uptake.gate.overview import pet_overview
+    from uptake.io.image import read_image
+
+    pet, _ = read_image(shared_data / "wholebody/STS_001/pet.nii.gz")
+    there = liver_in_pet(pet_overview(pet))
+    assert there is not None
+    # No organ map fits this scan: the liver is grown by its uptake from where the gate sees it.
+    smooth = ndimage.gaussian_filter(pet.array, [4.0 / mm for mm in pet.spacing_mm])
+    seed = tuple(np.rint(pet.index_of(np.array(there.centre_mm))).astype(int))
+    band = ndimage.binary_erosion((smooth > 0.65 * smooth[seed]) & (smooth < 1.6 * smooth[seed]), iterations=2)
+    parts, _ = ndimage.label(band)
+    liver = ndimage.binary_dilation(parts == parts[seed], iterations=2)
+    found = liver_reference(pet, pet.with_array(liver.astype(np.uint8)), NAMES)
+    assert isinstance(found, ReferenceRegion)
+    x, _, z = found.centre_mm
+    assert x > there.centre_mm[0] and abs(z - there.centre_mm[2]) < 40
+    assert found.suv_mean == pytest.approx(there.value, rel=0.1) and 0.1 < found.suv_sd / found.suv_mean < 0.25
+    assert found.volume_ml == pytest.approx(14.1, rel=0.1)

@@ -118,8 +118,8 @@ def criteria_in_words(table: LesionTable, assessment: Assessment) -> list[tuple[
     else:
         unit = f"{found.unit}peak"
         first = (
-            f"measurable from {unit} {found.threshold:.2f} ({found.reference.replace('_', ' ')}: {found.formula}); "
-            f"{sum(found.measurable)} of {len(found.measurable)} lesions are"
+            f"measurable from {unit} {found.threshold:.2f} ({found.reference.replace('_', ' ')}: {found.formula}): "
+            f"{sum(found.measurable)} of {len(found.measurable)}"
         )
         if found.hottest is not None:
             # Lesions are numbered from 1 in the order of the table.
@@ -134,10 +134,9 @@ def criteria_in_words(table: LesionTable, assessment: Assessment) -> list[tuple[
     rows = [("PERCIST 1.0", first), ("Five-point score", second)]
     totals = table.totals
     if totals.lesions:
-        spread = (
-            f"{totals.spread_mm:.0f} mm between the centroids of lesions furthest apart, "
-            f"{totals.spread_voxels_mm:.0f} mm between the outermost voxels"
-        )
+        spread = f"{totals.spread_voxels_mm:.0f} mm between the outermost voxels of lesions"
+        if totals.lesions > 1:
+            spread = f"{totals.spread_mm:.0f} mm between the centroids furthest apart, {spread}"
         if assessment.spread_per_m is not None and assessment.patient.body_surface_m2 is not None:
             spread += (
                 f"; over a body surface of {assessment.patient.body_surface_m2:.2f} m² that is "
