@@ -85,3 +85,16 @@ def test_what_cannot_be_fetched_leaves_nothing(cli, archive, home):
     assert "has MD5" in wrong.err
     assert list(home.iterdir()) == []
     assert cli("models", "get", "lesiontracer", "--url", "x", "--file", archive).code == 2
+
+
+def test_names_for_labels_go_with_a_folder(cli, tmp_path):
+    folder = folders.write(tmp_path / "given")
+    ran = cli("import-weights", folder, "-o", tmp_path / "b", "--labels", "1=liver")
+    assert ran.code == 0
+    assert "labels: background, liver" in ran.out
+    assert "No label is called a lesion" in ran.out
+    file = tmp_path / "weights.pth"
+    file.write_bytes(b"")
+    refused = cli("import-weights", file, "-o", tmp_path / "c", "--labels", "1=liver")
+    assert refused.code == 2
+    assert "--labels names the labels of an nnU-Net folder" in refused.err

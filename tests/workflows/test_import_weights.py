@@ -169,6 +169,26 @@ class TestChannels:
         )
         assert import_weights(folder, tmp_path / "b").card.labels == ["background", "liver", "lesion"]
 
+    def test_what_segment_takes_the_labels_for_is_said(self, tmp_path):
+        labels = {"background": 0, "1": 1, "liver": 2}
+        folder = folders.write(
+            tmp_path, networks={"0": folders.network(labels=3)}, dataset=self.dataset("CT", "PET", labels=labels)
+        )
+        assert any("No label is called a lesion: segment writes 1, liver as organs" in note
+                   for note in import_weights(folder, tmp_path / "a").notes)  # fmt: skip
+        named = import_weights(folder, tmp_path / "b", labels={1: "lesion"})
+        assert named.card.labels == ["background", "lesion", "liver"]
+        assert load_bundle(tmp_path / "b").config.labels == ("background", "lesion", "liver")
+        assert "Lesions: lesion. Organs and other regions: liver." in named.notes
+
+    def test_names_for_labels_that_are_not_there_or_not_told_apart(self, tmp_path):
+        folder = folders.write(tmp_path)
+        with pytest.raises(UsageError, match="--labels names label 3; the model has 1 lesion"):
+            import_weights(folder, tmp_path / "b", labels={3: "liver"})
+        with pytest.raises(UsageError, match="one name to several labels"):
+            import_weights(folder, tmp_path / "b", labels={1: "background"})
+        assert not (tmp_path / "b").exists()
+
     @pytest.mark.parametrize(
         ("labels", "message"),
         [

@@ -22,6 +22,7 @@ def import_weights(
     folds: str | None = None,
     checkpoint: str = "final",
     stem: str | None = None,
+    labels: str | None = None,
     spacing: float | None = None,
     licence: str = "not stated",
     half: Annotated[bool, Parameter(negative="")] = False,
@@ -49,6 +50,9 @@ def import_weights(
         final, best or latest.
     stem
         Of a multi-dataset pretraining checkpoint: the dataset id whose first layer is taken.
+    labels
+        Names in place of those of dataset.json: 1=lesion,2=liver, or a JSON or CSV file. A label is a lesion by its
+        name; every other one is an organ.
     spacing
         Voxel size in mm that a promptable model sees; by default 1.5.
     licence
@@ -56,6 +60,8 @@ def import_weights(
     half
         Store float16: half the size.
     """
+    if model_folder.is_file() and labels is not None:
+        raise UsageError("--labels names the labels of an nnU-Net folder; a promptable model or an encoder has none.")
     if model_folder.is_file():
         from uptake.workflows.import_mae import is_mae_checkpoint
         from uptake.zoo.restricted import load_restricted
@@ -68,6 +74,7 @@ def import_weights(
     if spacing is not None:
         raise UsageError("--spacing goes with a promptable model's file; an nnU-Net folder states its own.")
     from uptake.workflows.import_weights import import_weights as run
+    from uptake.workflows.label_table import given_labels
 
     found = run(
         model_folder,
@@ -78,6 +85,7 @@ def import_weights(
         folds=None if folds is None else [word.strip() for word in folds.split(",")],
         checkpoint=checkpoint,
         stem=stem,
+        labels=None if labels is None else given_labels(labels).numbers(),
         licence=licence,
         stored_as="float16" if half else "float32",
     )

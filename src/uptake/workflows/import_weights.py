@@ -20,6 +20,7 @@ from uptake.methods import lesiontracer
 from uptake.methods.lesiontracer import Config
 from uptake.networks.unet import is_head, load_unique_state, mismatches
 from uptake.sampling.augment import AugmentRules
+from uptake.workflows.findings import sorted_labels
 from uptake.zoo import nnunet
 from uptake.zoo.bundle import save_bundle
 from uptake.zoo.cards import Card
@@ -72,6 +73,7 @@ def import_weights(
     folds: Sequence[str] | None = None,
     checkpoint: str = "final",
     stem: str | None = None,
+    labels: Mapping[int, str] | None = None,
     licence: str = "not stated",
     cite: str = "",
     doi: str = "",
@@ -101,6 +103,9 @@ def import_weights(
     stem : str, optional
         Of a multi-dataset pretraining checkpoint: which dataset's first convolution. LesionTracer took "221", the
         two-channel CT and PET stem.
+    labels : mapping of int to str, optional
+        Names in place of those of dataset.json, by label value. `segment` takes a label for a lesion by its name
+        (`workflows.findings.LESION_WORDS`), every other one for an organ.
     licence, cite, doi : str
         Of the weights, for the card.
     stored_as : str
@@ -147,8 +152,10 @@ def import_weights(
             "training data, or name that orientation (--orientation)."
         )
     rules = _rules(configuration, found, inputs, channels, notes)
-    labels = lesiontracer.LABELS if pretrained else _labels(found.dataset)
-    config = _config(configuration, found, rules, labels, first, orientation)
+    names = lesiontracer.LABELS if pretrained else _renamed(_labels(found.dataset), labels or {})
+    if not pretrained:
+        notes += _kinds(names)
+    config = _config(configuration, found, rules, names, first, orientation)
     plan = Plan(
         tuple(rules),
         config.spacing_mm or (1.0, 1.0, 1.0),
@@ -167,7 +174,7 @@ def import_weights(
         method=lesiontracer.NAME,
         config=config.as_json(),
         plan=plan.as_json(),
-        labels=list(labels),
+        labels=list(names),
         needs=list(dict.fromkeys(["pet", *(rule.name for rule in rules)])),
         accepts=["pet", "ct"],
         suv="SUV by body weight, g/mL",
@@ -251,6 +258,30 @@ def _labels(dataset: Mapping[str, Any]) -> tuple[str, ...]:
     if len(as_lesion) == 1:
         names[names.index(as_lesion[0])] = "lesion"
     return tuple(names)
+
+
+def _renamed(names: tuple[str, ...], given: Mapping[int, str]) -> tuple[str, ...]:
+    unknown = [value for value in given if not 0 < value < len(names)]
+    if unknown:
+        listed = ", ".join(f"{value} {name}" for value, name in enumerate(names) if value)
+        raise UsageError(f"--labels names label {unknown[0]}; the model has {listed}.")
+    renamed = tuple(given.get(value, name) for value, name in enumerate(names))
+    if len(set(renamed)) < len(renamed):
+        raise UsageError(f"--labels gives one name to several labels: {', '.join(renamed[1:])}.")
+    return renamed
+
+
+def _kinds(names: tuple[str, ...]) -> list[str]:
+    """Return what `segment` will take the labels for, where it is not lesions alone."""
+    lesions, others = sorted_labels(names)
+    if not others:
+        return []
+    listed = ", ".join(others.values())
+    if not lesions:
+        return [
+            f"No label is called a lesion: segment writes {listed} as organs. If one is, name it (--labels 1=lesion)."
+        ]
+    return [f"Lesions: {', '.join(lesions.values())}. Organs and other regions: {listed}."]
 
 
 def _rules(

@@ -61,7 +61,7 @@ def find_labels(given: str | None, prediction: Path, reference: Path) -> LabelTa
         If `given` is no table.
     """
     if given is not None:
-        return _given_labels(given)
+        return given_labels(given)
     files = dict.fromkeys(file for file in map(_dataset_file, (prediction, reference)) if file is not None)
     found = [(file, _dataset_labels(file)) for file in files]
     tables = {json.dumps(sorted((str(k), v) for k, v in (t.names or {}).items())): (f, t) for f, t in found}
@@ -81,7 +81,8 @@ def _dataset_file(start: Path) -> Path | None:
     return folder / DATASET
 
 
-def _given_labels(given: str) -> LabelTable:
+def given_labels(given: str) -> LabelTable:
+    """Return the table that a user gave: ``1=lesion,2=node``, or a JSON or CSV file; errors as of `find_labels`."""
     path = Path(given)
     if path.is_file():
         return _dataset_labels(path) if path.suffix.lower() == ".json" else _csv_labels(path)
