@@ -463,3 +463,32 @@ def test_departures_and_batches_that_cannot_be_are_refused(dataset, tmp_path, cl
     ran = cli("train", "lesiontracer", dataset, "-o", tmp_path / "out", "--device", "cpu", *options)
     assert ran.code == 2
     assert words in ran.err
+
+
+@pytest.mark.parametrize(
+    ("options", "preset", "rate"),
+    [
+        (("--preset", "best"), "best from scratch", 1e-2),
+        (("--preset", "best", "--init", "x"), "best", 1e-3),
+        (("--preset", "best", "--without", "ct-dropout,organ-ids", "--init", "x"),
+         "best, without ct-dropout, without organ-ids", 1e-3),
+        (("--preset", "published"), "published from scratch", 1e-2),
+        (("--preset", "published", "--init", "x", "--accumulate", "3", "--batch-size", "1"), "published", 1e-3),
+    ],
+)  # fmt: skip
+def test_large_presets_start_at_the_rate_that_fits_their_weights(tmp_path, cli, monkeypatch, options, preset, rate):
+    import uptake.workflows.train as module
+
+    seen = []
+
+    def train(method, dataset, out, *, config, devices, **rest):
+        seen.append(config)
+        return module.TrainingResult((), [], {})
+
+    monkeypatch.setattr(module, "train", train)
+    ran = cli("train", "lesiontracer", tmp_path, "-o", tmp_path / "out", "--device", "cpu", *options)
+    assert ran.code == 0, ran.err
+    (config,) = seen
+    assert (config.preset, config.learning_rate) == (preset, rate)
+    if "--accumulate" in options:
+        assert (config.batch_size, config.accumulate, config.fit_settings().accumulate) == (1, 3, 3)
