@@ -205,6 +205,15 @@ def test_the_dose_is_told_once(low, bundle, cli, tmp_path):
             DenoiseSettings(dose_fraction=wrong)
 
 
+def test_the_twins_of_a_cohort(make_study, tmp_path, bundle, cli):
+    folder = make_study(tmp_path / "cohort" / "imagesTr_dose_0.05", roles=("pet",))
+    (folder / "pet.nii.gz").rename(folder / "sim_00001_0001.nii.gz")
+    ran = cli("denoise", folder, "-o", tmp_path / "out", "-m", bundle)
+    assert (ran.code, ran.err) == (0, "")
+    content = json.loads((tmp_path / "out" / "sim_00001" / "denoise.json").read_text(encoding="utf-8"))
+    assert content["dose_fraction"] == 0.05
+
+
 def test_the_dose_of_a_twin_is_read_from_its_record(make_study, tmp_path, bundle):
     study = make_study(tmp_path / "one" / "dose_0.0312", roles=("pet",))
     record = {"twins": {"dose_0.0312": {"record": {"fraction": 0.03125}}}}

@@ -42,7 +42,8 @@ def denoise(
     Parameters
     ----------
     study
-        A study folder (NIfTI, MHA, NRRD or DICOM), a PET file, an nnU-Net images folder, or a folder of studies.
+        A study folder (NIfTI, MHA, NRRD or DICOM), a PET file, an nnU-Net images folder, a cohort's
+        imagesTr_dose_<fraction>, or a folder of studies.
     out
         Folder for the results; one folder per case inside. A run that was stopped goes on where it was.
     model
@@ -80,8 +81,9 @@ def denoise(
     """
     from dataclasses import replace
 
-    from uptake.io.find import CaseFiles, case_name, find_cases, with_overrides
+    from uptake.io.find import CaseFiles, case_name, with_overrides
     from uptake.io.write import require_writable
+    from uptake.workflows.denoise_outputs import denoise_cases, find_studies
 
     if study is None and pet is None:
         raise UsageError("name a study, or a PET file with --pet.")
@@ -89,7 +91,7 @@ def denoise(
         raise UsageError(f"--tile-step is a share of the window in (0, 1], came {tile_step}.")
     require_writable(out)
     if study is not None:
-        cases = find_cases(study, pet=pet)
+        cases = find_studies(study, pet=pet)
     else:
         assert pet is not None
         cases = [with_overrides(CaseFiles(case_name(pet)), pet=pet)]
@@ -99,7 +101,6 @@ def denoise(
         cases = [replace(cases[0], pet_series=pet_series)]
 
     from uptake.workflows.denoise import DenoiseSettings
-    from uptake.workflows.denoise_outputs import denoise_cases
     from uptake.workflows.dicom_results import DicomSettings
     from uptake.workflows.failures import FAILURES
 

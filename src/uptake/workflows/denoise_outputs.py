@@ -16,7 +16,7 @@ from uptake.cases import Case
 from uptake.core.errors import UptakeError
 from uptake.core.figures import new_figure, png_bytes
 from uptake.io.dicom_result import Maker
-from uptake.io.find import CaseFiles
+from uptake.io.find import CaseFiles, find_cases
 from uptake.io.read import read_case
 from uptake.io.write import atomic_path, require_writable, sha256_of, write_json, write_volume
 from uptake.quantification.drawing import colour_bar, panel, scale_bar, show_part, side_letters
@@ -26,6 +26,7 @@ from uptake.training.devices import resolve_device
 from uptake.workflows.bundles import Bundle, load_bundle
 from uptake.workflows.denoise import DEFAULT_DENOISER, DenoiseSettings, Denoising, denoise, require_denoiser
 from uptake.workflows.dicom_results import DicomSettings, reference_of
+from uptake.workflows.dose_sources import PET, TWINS
 from uptake.workflows.failures import CohortResult, Failure, require_different_names, write_failures
 from uptake.workflows.outputs import (
     RUN,
@@ -162,6 +163,17 @@ def before_after(made: Denoising, *, height_in: float = 5.2) -> bytes:
     bar = panel(figure, size, (size[0] - right + 0.12, bottom + 0.3 * height_in, 0.13, 0.4 * height_in))
     colour_bar(figure, image, bar, over=float(np.max(made.case.pet.array)) > SUV_WINDOW[1])
     return png_bytes(figure)
+
+
+def find_studies(study: Path, *, pet: Path | None = None) -> list[CaseFiles]:
+    """Return the cases below a path, as `io.find.find_cases`; also those of a cohort's ``imagesTr_dose_<fraction>``.
+
+    Such a folder holds PETs alone, and so is no image folder of nnU-Net's.
+    """
+    twins = sorted(study.glob(f"*{PET}")) if study.is_dir() and TWINS.fullmatch(study.resolve().name) else []
+    if twins and pet is None:
+        return [CaseFiles(path.name.removesuffix(PET), pet=path) for path in twins]
+    return find_cases(study, pet=pet)
 
 
 def denoise_cases(
