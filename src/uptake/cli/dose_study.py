@@ -89,6 +89,7 @@ def dose_study(
     from uptake.workflows.dose_study import DoseStudySettings
     from uptake.workflows.dose_study import dose_study as study
     from uptake.workflows.failures import FAILURES
+    from uptake.workflows.privacy import named_safely
     from uptake.workflows.simulate_lowdose import LowDoseSettings
     from uptake.workflows.simulated import SimulationSettings
 
@@ -107,7 +108,8 @@ def dose_study(
         noise = LowDoseSettings(
             doses, seed=seed, scanner=scanner or "mCT", assume_suv=assume_suv, with_ct=not without_ct
         )
-        sources += [RealSource(files, noise, organ_labels, organs) for files in find_cases(folder)]
+        # Records and pictures carry the case's name: not one that tells who the patient is.
+        sources += [RealSource(named_safely(files), noise, organ_labels, organs) for files in find_cases(folder)]
     with progress("measuring", quiet=quiet) as on_case:
         result = study(sources, out, settings=settings, jobs=jobs, again=again, on_case=on_case)
     if not quiet:
