@@ -183,6 +183,7 @@ def plain_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
         "0000000049454e44ae426082"
     )
     monkeypatch.setattr(outputs, "mip_picture", lambda *_, **__: png)
+    monkeypatch.setattr(outputs, "organ_picture", lambda *_, **__: png)
     monkeypatch.setattr(cuts, "fusion_picture", lambda *_, **__: png)
 
 

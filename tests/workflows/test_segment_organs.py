@@ -25,7 +25,7 @@ ORGANS = ("background", "spleen", "liver", "kidney_left")
 FAST = SegmentSettings(mirror=False, precision="float32", engine="torch")
 WITHOUT_MODEL = {"mip.png", "report.html", "run.json"}
 LESIONS = {"lesions.nii.gz", "lesions.csv", "lesions.json"}
-MAP = {"organs.nii.gz", "organ_labels.json", "organs.csv", "organs.json"}
+MAP = {"organs.nii.gz", "organ_labels.json", "organs.csv", "organs.json", "organs.png"}
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def case(tiny_arrays, turned):
 
 
 def names_in(folder):
-    """Return the files of a folder, but for the table of lesions and organs together (tests/workflows/test_quantify)."""
+    """Return the files of a folder, but for the table of lesions and organs together (test_quantify)."""
     return {file.name for file in folder.iterdir()} - {"measurements.csv"}
 
 

@@ -85,7 +85,7 @@ def mip_picture(
     main = display(pet)
     marked = _marked(pet, lesions)
     views = {plane: main.projection(plane) for plane in PROJECTIONS}
-    frames = _body_frames(views["coronal"], views["sagittal"], low + AIR_FRACTION * (high - low))
+    frames = body_frames(views["coronal"], views["sagittal"], low + AIR_FRACTION * (high - low))
     widths = [frames[p][1] - frames[p][0] for p in views]
     tall = frames["coronal"][3] - frames["coronal"][2]
     # Inches: margins left, right (the colour bar), bottom and top; both pictures at one scale.
@@ -253,7 +253,7 @@ def _boxes(labels: npt.NDArray[Any], numbered: int) -> list[tuple[int, list[tupl
     return [(n, [(s.start, s.stop - 1) for s in box]) for n, box in enumerate(found, start=1) if box is not None]
 
 
-def _body_frames(coronal: View, sagittal: View, air: float) -> dict[PlaneName, tuple[float, float, float, float]]:
+def body_frames(coronal: View, sagittal: View, air: float) -> dict[PlaneName, tuple[float, float, float, float]]:
     """Return the part of each projection that shows the patient, mm; both keep the same height."""
     z = _occupied(np.maximum(coronal.pixels.max(axis=1), sagittal.pixels.max(axis=1)), coronal.low, coronal.high, air)
     frames: dict[PlaneName, tuple[float, float, float, float]] = {}

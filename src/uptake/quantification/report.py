@@ -104,6 +104,8 @@ class ReportContent:
         None where there is no organ map.
     assessment : Assessment or None
         Lesions against organs and references; None where lesions were not looked for.
+    organ_map : Picture or None
+        The organs over the projections of the PET.
     reference_cuts : tuple of Picture
         Fused cuts through each reference region.
     """
@@ -125,6 +127,7 @@ class ReportContent:
     organs: OrganTable | None = None
     assessment: Assessment | None = None
     reference_cuts: tuple[Picture, ...] = ()
+    organ_map: Picture | None = None
 
 
 def summary_sentence(table: LesionTable) -> str:

@@ -41,6 +41,7 @@ from uptake.quantification.assessment_tables import (
 )
 from uptake.quantification.lesions import LesionTable
 from uptake.quantification.manifest import BundleRecord, OutputFile, run_manifest
+from uptake.quantification.organ_picture import organ_picture
 from uptake.quantification.organ_tables import ORGAN_COLUMNS, organ_rows, organs_as_json
 from uptake.quantification.pictures import mip_picture
 from uptake.quantification.report import ModelFacts, Picture, ReportContent, report_html
@@ -62,11 +63,14 @@ LESION_LABELS = "lesion_labels.json"
 """Beside an organ map, and beside lesions of several kinds: {number: name}."""
 
 
+ORGANS_SEEN = "Organs over the projections, from the front and from the right; of several in line the nearest shows."
+
+
 def write_segmentation(found: Segmentation, folder: Path, *, dicom: DicomSettings | None = None) -> Path:
     """Write lesions.nii.gz, lesions.csv, lesions.json, mip.png, report.html and run.json, and return the folder.
 
-    Where the model knows organs, organs.nii.gz, organ_labels.json, organs.csv and organs.json are written too, or
-    instead of the lesions' files. Where the PET came as DICOM, lesions.seg.dcm, lesions.rtstruct.dcm and
+    Where the model knows organs, organs.nii.gz, organ_labels.json, organs.csv, organs.json and organs.png are written
+    too, or instead of the lesions' files. Where the PET came as DICOM, lesions.seg.dcm, lesions.rtstruct.dcm and
     measurements.sr.dcm, and organs.seg.dcm and organs.rtstruct.dcm, as `dicom` says. Everything is written beside the
     final place and appears there in one rename; an older result is replaced whole.
     """
@@ -147,6 +151,7 @@ def write_results(
     if not dicom.keep_identifiers:
         case, warnings = anonymous(case, warnings)
     mip = mip_picture(case.pet, None if table is None else table.numbered, suv_window=suv_window)
+    drawn = None if organs is None else organ_picture(case.pet, organs.labels, organs.names, suv_window=suv_window)
     outlined = ("; lesions outlined", " with lesion outlines") if table is not None else ("", "")
     content = ReportContent(
         case_id=case.id,
@@ -171,6 +176,9 @@ def write_results(
         versions=versions,
         gate=None if gate is None else gate.as_json(),
         organs=None if organs is None else organs.table,
+        organ_map=None
+        if drawn is None
+        else Picture(drawn, ORGANS_SEEN, "Organs in colours over projections of the PET"),
         assessment=assessment,
         reference_cuts=() if assessment is None else reference_cuts(case, assessment, suv_window),
     )
@@ -192,8 +200,10 @@ def write_results(
             write_json({str(number): name for number, name in organs.names.items()}, place / ORGAN_LABELS)
             write_csv(organ_rows(organs.table), place / "organs.csv", columns=ORGAN_COLUMNS)
             write_json(organs_as_json(organs.table), place / "organs.json")
-        with atomic_path(place / "mip.png") as temporary:
-            temporary.write_bytes(mip)
+        for name, picture in (("mip.png", mip), ("organs.png", drawn)):
+            if picture is not None:
+                with atomic_path(place / name) as temporary:
+                    temporary.write_bytes(picture)
         write_text(report_html(content), place / "report.html")
         if reference is not None and lesions is not None and table is not None:
             write_lesion_objects(table, lesions, reference, place, case_id=case.id, maker=maker, settings=dicom)
