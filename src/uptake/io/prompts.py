@@ -161,11 +161,26 @@ def read_prompts(path: Path | str, image: Volume) -> list[Prompt]:
     InputError
         If positions lie outside the image, or look like (k, j, i) instead of (i, j, k), or were made for another scan.
     """
-    path = Path(path)
+    return prompts_from(read_content(path), image, name=str(path))
+
+
+def read_content(path: Path | str) -> Any:
+    """Return the JSON in a prompt file as it is.
+
+    Raises
+    ------
+    FileFormatError
+        If it cannot be read as JSON.
+    """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise FileFormatError(f"{path}: cannot be read as JSON ({error}).") from error
+
+
+def prompts_from(content: Any, image: Volume, *, name: str) -> list[Prompt]:
+    """Return the prompts of a content that `read_content` read; `name` is how errors call it. See `read_prompts`."""
+    path = name
     try:
         if isinstance(content, Mapping) and content.get("format") == FORMAT:
             return _own(content, path, image)
@@ -202,7 +217,7 @@ def _as_voxels(prompts: Sequence[Prompt], image: Volume) -> list[tuple[list[int]
     return found
 
 
-def _own(content: Mapping[str, Any], path: Path, image: Volume) -> list[Prompt]:
+def _own(content: Mapping[str, Any], path: str, image: Volume) -> list[Prompt]:
     if int(content["version"]) > VERSION:
         raise FileFormatError(f"{path}: written in version {content['version']}, this uptake reads {VERSION}; upgrade.")
     space = str(content.get("space", "RAS"))
@@ -223,7 +238,7 @@ def _own(content: Mapping[str, Any], path: Path, image: Volume) -> list[Prompt]:
     return found
 
 
-def _autopet(named: Sequence[tuple[Any, Any]], path: Path, image: Volume) -> list[Prompt]:
+def _autopet(named: Sequence[tuple[Any, Any]], path: str, image: Volume) -> list[Prompt]:
     unknown = sorted({str(name) for name, _ in named} - set(NAMES))
     if unknown:
         raise InputError(f"{path}: points are called {', '.join(NAMES)}; there are also {', '.join(unknown)}.")
@@ -242,7 +257,7 @@ def _autopet(named: Sequence[tuple[Any, Any]], path: Path, image: Volume) -> lis
     return [Prompt("point", image.world_of(place[None]), bool(p)) for place, p in zip(index, positive, strict=True)]
 
 
-def _require_inside(index: FloatArray, path: Path, image: Volume, *, world: bool) -> None:
+def _require_inside(index: FloatArray, path: str, image: Volume, *, world: bool) -> None:
     shape = np.array(image.shape)
     if _all_inside(index, shape):
         return

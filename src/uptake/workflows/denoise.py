@@ -22,8 +22,9 @@ from uptake.io.foreign import like
 from uptake.simulation.reference import liver_like
 from uptake.training.devices import resolve_device
 from uptake.workflows.bundles import Bundle, load_bundle
+from uptake.workflows.cases_in import case_of
 from uptake.workflows.dose_measures import deep_sphere
-from uptake.workflows.segment import DTYPES, SegmentSettings, _case, resolved
+from uptake.workflows.segment import DTYPES, SegmentSettings, resolved
 from uptake.zoo.cards import Card
 
 DEFAULT_DENOISER = "phantom-ldos-small"
@@ -204,7 +205,7 @@ def denoise(
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
     require_denoiser(bundle, organs=settings.organs)
     lap("load model")
-    case = _case(study, None, assume_suv=assume_suv)
+    case = case_of(study, None, assume_suv=assume_suv)
     card = bundle.card
     fraction = dose_of(case, settings.dose_fraction)
     trained = trained_dose(card)

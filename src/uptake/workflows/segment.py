@@ -8,27 +8,25 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from uptake.cases import Case
-from uptake.core.errors import GeometryError, ModelError, UsageError
+from uptake.core.errors import ModelError, UsageError
 from uptake.gate import GateReport, check
-from uptake.geometry.grid import overlap_fraction, require_same_frame
 from uptake.geometry.volume import Volume
 from uptake.harmonise.onto import harmonise
 from uptake.harmonise.restore import restore
 from uptake.inference.budget import FAST_TILE_STEP, Budget
 from uptake.inference.compiled import resolve_engine
-from uptake.io.foreign import as_volume, is_foreign, like
-from uptake.io.read import read
-from uptake.physics.plausibility import require_hu, require_suv
+from uptake.io.foreign import like
 from uptake.quantification.lesions import LesionTable, measure_lesions
 from uptake.quantification.organs import OrganTable, measure_organs
 from uptake.training.devices import bf16_pays, resolve_device
 from uptake.workflows.bundles import Bundle, load_bundle
+from uptake.workflows.cases_in import case_of
 from uptake.workflows.ensemble import Ensemble, predict_within
 from uptake.workflows.findings import Organs, organ_heads, require_sortable, sort_findings
+from uptake.workflows.prompted import prompted, require_matching
 from uptake.zoo.cards import DEFAULT_MODEL, Card
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -60,6 +58,8 @@ class SegmentSettings:
         Wall time granted to a case, s: folds and flips are left out by the rule of `inference.budget` to keep to it.
     max_ram_gb : float or None
         Memory granted, GB: networks are held one at a time where it is short.
+    prompts : JSON value or None
+        For promptable models: the content of a prompt file (`io.prompts.read_content`).
     """
 
     mirror: bool = True
@@ -72,6 +72,7 @@ class SegmentSettings:
     max_seconds: float | None = None
     max_ram_gb: float | None = None
     focus: bool | None = None
+    prompts: Any = None
 
     @classmethod
     def fast(cls, **changes: Any) -> SegmentSettings:
@@ -201,7 +202,7 @@ def segment(
     settings = resolved(settings or SegmentSettings(), resolve_device(device))
     bundle = model if isinstance(model, Bundle) else load_bundle(model)
     loaded = time.perf_counter()
-    case = _case(study, ct, assume_suv=assume_suv)
+    case = case_of(study, ct, assume_suv=assume_suv)
     timings = {"load model": loaded - began, "read": time.perf_counter() - loaded}
     found = segment_case(
         case, bundle, device=device, settings=settings, gate=gate, timings_s=timings, on_window=on_window
@@ -227,6 +228,10 @@ def segment_case(
 
     `settings` are `resolved`; `timings_s` are of what was done before, and count for `max_seconds`.
     """
+    require_matching(bundle, settings.prompts)
+    if settings.prompts is not None:
+        found = prompted(case, bundle, settings, device=device, gate=gate, timings_s=timings_s)
+        return Segmentation(case=case, card=bundle.card, checksum=bundle.checksum, settings=settings, **found)
     target = resolve_device(device)
     dtype, engine = DTYPES[settings.precision], settings.engine
     timings = dict(timings_s)
@@ -306,39 +311,6 @@ def segment_case(
         organ_table=organ_table,
         ensemble=ensemble,
     )
-
-
-def _case(study: Any, ct: Any, *, assume_suv: bool) -> Case:
-    if isinstance(study, Case):
-        if ct is not None:
-            raise UsageError("a Case holds its own CT; ct=… goes with a path or an image.")
-        return study
-    if isinstance(study, str | Path):
-        if not (ct is None or isinstance(ct, str | Path)):
-            raise UsageError("give PET and CT both as paths, or both as images.")
-        return read(study, ct=ct, assume_suv=assume_suv, labels=False)
-    if not (isinstance(study, Volume) or is_foreign(study)):
-        as_volume(study, name="the PET")  # raises with the list of what is accepted
-    pet = _numbers(as_volume(study, name="the PET"), "the PET")
-    if not assume_suv:
-        require_suv(pet.array, pet.voxel_volume_ml, name="the PET")
-    if ct is None:
-        return Case("case", pet)
-    if isinstance(ct, str | Path):
-        raise UsageError("give PET and CT both as paths, or both as images.")
-    hu = _numbers(as_volume(ct, name="the CT"), "the CT")
-    require_same_frame(pet, hu, names=("the PET", "the CT"))
-    if max(overlap_fraction(pet, hu), overlap_fraction(hu, pet)) == 0.0:
-        raise GeometryError("the PET and the CT do not overlap in space; they are of two examinations.")
-    warnings = require_hu(hu.array, hu.voxel_volume_ml, name="the CT")
-    return Case("case", pet, hu, warnings=tuple(warnings))
-
-
-def _numbers(volume: Volume, name: str) -> Volume:
-    array = np.asarray(volume.array, dtype=np.float32)
-    if not np.isfinite(array).all():
-        raise GeometryError(f"{name} holds NaN or infinite voxels; convert it again.")
-    return volume.with_array(array)
 
 
 def resolved(settings: SegmentSettings, device: torch.device) -> SegmentSettings:

@@ -17,10 +17,10 @@ from uptake.geometry.components import Box, bounding_box
 from uptake.geometry.grid import require_same_grid
 from uptake.geometry.volume import Volume
 from uptake.harmonise.onto import BODY_HU, BODY_SUV
-from uptake.io.prompts import Form, Prompt, read_prompts, runs_of, write_prompts
+from uptake.io.prompts import Form, Prompt, prompts_from, read_content, runs_of, write_prompts
 from uptake.training.devices import resolve_device
 from uptake.workflows.bundles import Bundle, load_bundle
-from uptake.workflows.segment import _case as case_of
+from uptake.workflows.cases_in import case_of
 from uptake.workflows.session_fields import Dialogue, ObjectState
 
 Space = Literal["voxel", "mm"]
@@ -166,6 +166,11 @@ class Session:
     def prompts(self) -> tuple[Prompt, ...]:
         """All prompts in their order."""
         return tuple(self._prompts)
+
+    @property
+    def windows(self) -> int:
+        """Number of windows encoded for this image so far."""
+        return self._asked().encodings
 
     @property
     def objects(self) -> tuple[int, ...]:
@@ -363,7 +368,11 @@ class Session:
         InputError
             If one is refused; see `io.prompts.read_prompts` and `add_point`.
         """
-        found = read_prompts(path, self._asked().case.pet)
+        return self.take_prompts(read_content(path), name=str(path))
+
+    def take_prompts(self, content: Any, *, name: str = "prompts") -> int:
+        """Add the prompts of a JSON content, already read; see `load_prompts`."""
+        found = prompts_from(content, self._asked().case.pet, name=name)
         before = list(self._prompts)
         try:
             for prompt in found:
