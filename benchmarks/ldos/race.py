@@ -32,6 +32,7 @@ from uptake.harmonise.normalise import scaled
 from uptake.methods import ldos
 from uptake.methods.ldos import Config
 from uptake.networks.unet import load_unique_state
+from uptake.sampling.augment import NO_AUGMENTATION
 from uptake.sampling.dose_pairs import BODY_SUV, PairBatches
 from uptake.sampling.store import TrainingCase, training_case
 from uptake.training import checkpoint
@@ -52,17 +53,22 @@ CONFIG = replace(
     Config.small(),
     spacing_mm=SPACING_MM,
     window=(32, 24, 32),
-    features=(16, 32, 64),
-    blocks=(1, 1, 1),
-    steps=180,
-    epoch_steps=30,
+    features=(16, 32, 64, 128),
+    blocks=(1, 1, 1, 1),
+    batch_size=1,
+    steps=500,
+    epoch_steps=50,
     validation_batches=0,
     foreground_share=1.0,
-    learning_rate=3e-3,
+    learning_rate=6e-3,
+    augment=replace(NO_AUGMENTATION, brightness_p=0.15),
+    misalign="off",
     mirror_axes=(),
     tile_step=0.75,
 )
-"""Every window centred on an organ: of so few steps none is to be spent on air."""
+"""What half a minute to a minute of one core learns most with: every window centred on an organ, nothing turned or
+flipped. With the small preset's augmentation the baseline had a Dice of 0.07 after as many steps, without it 0.20, with
+a fourth stage 0.38."""
 
 
 def prepare(cohort: Path, work: Path, limit: int | None) -> None:

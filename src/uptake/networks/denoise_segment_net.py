@@ -102,6 +102,9 @@ class DenoiseSegmentNet(nn.Module):
         self.decoder = _decoder(self.encoder, labels, levels) if labels else None
         self.denoiser = _decoder(self.encoder, denoised, levels) if denoised else None
         self.apply(_initialised(encoder))
+        if output == "residual" and self.denoiser is not None:
+            for head in self.denoiser.seg_layers:  # a correction starts at nothing
+                nn.init.zeros_(head.weight)
 
     def forward(self, image: torch.Tensor, denoise: bool = False) -> Any:
         """Return the logits, or with `denoise` the pair (logits, images).
