@@ -52,7 +52,8 @@ def test_a_constant_image_stays_finite(scheme):
 
 def test_unknown_scheme_is_refused_with_the_known_ones():
     with pytest.raises(
-        UsageError, match=r"'minmax' is no normalisation; known are asinh, clip_zscore, fixed, rescale_0_1, unchanged, zscore"
+        UsageError,
+        match=r"'minmax' is no normalisation; known are asinh, clip_zscore, fixed, rescale_0_1, unchanged, zscore",
     ):
         rule("minmax")
 
