@@ -85,7 +85,7 @@ def test_published_settings_are_the_papers_and_nnunets():
 def test_comparators_are_configurations_that_survive_json(name):
     config = Config.small().comparator(name)
     assert Config.from_json(json.loads(json.dumps(config.as_json()))) == config
-    assert config.denoises == (name in ("ldos", "ldos-ow", "fake-fdpet")) and config.organs
+    assert config.denoises == (name in ("ldos", "ldos-ow", "fake-fdpet")) and config.finds_organs
     assert config.augment == Config.small().augment
     assert (config.dose == "full") == (name == "fdpet") and (config.phi == "off") == (name == "ldos-ow")
 

@@ -222,3 +222,15 @@ def test_the_command_trains_on_pairs_and_refuses_options_of_the_other_method(fol
     assert "step      2/2" in printed and "bundle:" in printed
     card = load_bundle(tmp_path / "cli" / "bundle").card
     assert card.name == "tiny" and card.training["preset"] == "small ldpet"
+
+
+def test_segment_gives_the_organs_of_such_a_bundle_on_the_scans_own_grid(folders, tiny, tmp_path):
+    from uptake.workflows.segment import SegmentSettings, segment
+
+    result = train_ldos(
+        folders, tmp_path / "out", config=replace(tiny, steps=2), folds=["all"], device="cpu", precision="32-true"
+    )
+    low = folders / "p0" / "ld.nii.gz"
+    found = segment(low, model=result.bundle, device="cpu", settings=SegmentSettings(engine="torch"), gate=False)
+    assert found.lesions is None and found.organs.shape == SHAPE
+    assert dict(found.organ_names) == {n: name for n, name in enumerate(classes_of("ldos")) if n}

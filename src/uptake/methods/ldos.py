@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from uptake.core.anatomy import classes_of
 from uptake.core.errors import ModelError, UsageError
 from uptake.core.types import Shape3, Vector3
 from uptake.harmonise.normalise import unscaled
-from uptake.inference.compiled import compiled
+from uptake.inference.compiled import compiled_once
 from uptake.inference.sliding_window import AIR_LOGIT, Predictor, averaged, mirrored, sliding_window
 from uptake.networks.denoise_segment_net import OUTPUTS, DenoiseSegmentNet, Finest, SequentialNet
 from uptake.networks.unet import ENCODERS
@@ -211,7 +212,7 @@ class Config:
         return a, b, c
 
     @property
-    def organs(self) -> bool:
+    def finds_organs(self) -> bool:
         """Whether the network finds organs."""
         return self.design != "denoise"
 
@@ -348,7 +349,7 @@ def build_network(config: Config) -> DenoiseSegmentNet | SequentialNet:
         torch.manual_seed(config.seed)
         if config.design == "sequential":
             return SequentialNet(one(0, 1), one(len(config.labels), 0))
-        return one(len(config.labels) if config.organs else 0, 1 if config.denoises else 0)
+        return one(len(config.labels) if config.finds_organs else 0, 1 if config.denoises else 0)
 
 
 def build_optimizer(network: nn.Module, config: Config) -> torch.optim.Optimizer:
@@ -451,7 +452,7 @@ def predict(
     on_window : callable, optional
         Told (done, all).
     """
-    if not config.organs:
+    if not config.finds_organs:
         raise ModelError("this model denoises and finds no organs; use uptake denoise.")
     return _windows(
         networks, case, config, labels=len(config.labels), denoised=False, device=device, dtype=dtype, engine=engine,
@@ -504,7 +505,7 @@ def denoise(
     """
     if not config.denoises:
         raise ModelError("this model has no denoising decoder; choose one that has, or uptake segment.")
-    organs = organs and config.organs
+    organs = organs and config.finds_organs
     labels = len(config.labels) if organs else 0
     found = _windows(
         networks, case, config, labels=labels, denoised=True, device=device, dtype=dtype, engine=engine,
@@ -540,16 +541,21 @@ def _windows(
     device = device or torch.device("cpu")
     prepared = []
     for given in networks:
-        network = Finest(given.to(device).eval(), labels=labels > 0, denoised=denoised).eval()
-        predictor: Predictor = network
+        given.to(device).eval()
+        view = partial(_view, given, labels=labels > 0, denoised=denoised)
+        predictor: Predictor
         if engine == "openvino":
-            predictor = compiled(
-                network,
+            predictor = compiled_once(
+                given,
+                f"{'organs' if labels else 'no organs'}, {'image' if denoised else 'no image'}",
+                view,
                 channels=len(config.channels),
                 window=config.window,
                 smallest=tuple(2 * d for d in config.divisors),
                 dtype=dtype,
             )
+        else:
+            predictor = view()
         if not labels:
             predictor = _after_zeros(predictor)
         prepared.append(mirrored(predictor, config.mirror_axes))
@@ -566,6 +572,10 @@ def _windows(
             device=device,
             on_window=on_window,
         )
+
+
+def _view(network: DenoiseSegmentNet | SequentialNet, *, labels: bool, denoised: bool) -> nn.Module:
+    return Finest(network, labels=labels, denoised=denoised).eval()
 
 
 def _after_zeros(predictor: Predictor) -> Predictor:

@@ -181,12 +181,12 @@ def _scored(
         row: dict[str, Any] = {"case": pair.id, "patient": subject_of(pair.id), "tracer": pair.tracer}
         prediction = None
         if config.denoises:
-            made = ldos.denoise([network], case, config, organs=config.organs, device=device, dtype=dtype)
+            made = ldos.denoise([network], case, config, organs=config.finds_organs, device=device, dtype=dtype)
             prediction = made.prediction
             low, full = (unscaled(image, case.scales[0]) for image in (case.channels[0], case.target))
             row["psnr_db"] = image_quality(made.suv, full, body=case.body).psnr_db
             row["low_dose_psnr_db"] = image_quality(low, full, body=case.body).psnr_db
-        elif config.organs:
+        elif config.finds_organs:
             prediction = ldos.predict([network], case, config, device=device, dtype=dtype)
         if prediction is not None:
             dice = organ_dice(prediction.logits.argmax(0), case.labels, config.labels)
