@@ -295,11 +295,11 @@ def test_several_regions_need_a_choice(study, case, tmp_path):
 
 def test_overlapping_regions_are_not_forced_into_one_map(study, case, tmp_path):
     from uptake.io.dicom_regions import Region, Regions
-    from uptake.workflows.export import _label_map
+    from uptake.workflows.export import label_map
 
     inside = np.ones((2, 2, 2), bool)
     regions = tuple(
         Region(n, f"part {n}", case.pet.shape, (slice(n, n + 2),) * 3, inside) for n in (1, 2)
     )  # fmt: skip
     with pytest.raises(InputError, match="'part 2' and 'part 1' overlap"):
-        _label_map(Regions(tmp_path, "SEG", regions), case.pet)
+        label_map(Regions(tmp_path, "SEG", regions), case.pet)
