@@ -255,3 +255,17 @@ def test_what_a_model_cannot_do_is_refused(case, tiny):
 
 def test_the_window_follows_small_patients(tiny):
     assert replace(tiny, window=(32, 16, 16)).fitted_to((9, 40, 3)).window == (10, 16, 4)
+
+
+@pytest.mark.parametrize("output", ["linear", "residual"])
+def test_openvino_gives_the_image_and_the_organs_of_torch(tiny, output):
+    pytest.importorskip("openvino")
+    config = replace(tiny, window=(16, 16, 16), output=output)
+    channels = np.random.default_rng(0).normal(1.0, 2.0, (1, 24, 16, 16)).astype(np.float32)
+    case = HarmonisedCase("a", channels, None, np.ones(channels.shape[1:], bool), scales=(Scale(1.0, 2.0),))
+    network = build_network(config)
+    first = denoise([network], case, config, organs=True)
+    for organs in (True, False):
+        second = denoise([network], case, config, organs=organs, engine="openvino")
+        assert np.abs(first.suv - second.suv).max() < 1e-3
+    assert np.abs(first.prediction.logits - predict([network], case, config, engine="openvino").logits).max() < 1e-3
