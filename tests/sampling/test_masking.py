@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from uptake.cases import HarmonisedCase
-from uptake.core.errors import UsageError
-from uptake.sampling.augment import NO_AUGMENTATION
+from uptake.core.errors import FileFormatError, UsageError
+from uptake.sampling.augment import NO_AUGMENTATION, AugmentRules, draw_sample
 from uptake.sampling.batches import BatchRules
-from uptake.sampling.masking import MaskedWindows, MaskRules, block_grid, draw_blocks, hidden_voxels, imputed
-from uptake.sampling.store import training_case
+from uptake.sampling.masking import (
+    MaskedWindows,
+    MaskRules,
+    block_grid,
+    cut_unlabelled,
+    draw_blocks,
+    hidden_voxels,
+    imputed,
+    zoom_alone,
+)
+from uptake.sampling.pool import StoredCases, StoredName
+from uptake.sampling.store import store, training_case
 
 PUBLISHED = MaskRules()
 WINDOW = (96, 128, 128)
@@ -125,6 +137,53 @@ def test_a_batch_depends_on_seed_step_and_rank_alone(cases):
     assert one.channels.shape == one.target.shape == (3, 2, 8, 8, 8) and one.body.shape == (3, 8, 8, 8)
     assert torch.equal(one.channels, one.target * ~one.hidden)
     assert not torch.equal(batch(4, of=source.plain(seed=9)).target, one.target)
+
+
+ZOOMED = replace(NO_AUGMENTATION, scale_p=1.0, scale=(1.25, 1.25))
+
+
+def test_a_zoom_alone_takes_a_larger_box_and_shrinks_it_about_its_centre():
+    ramp = np.broadcast_to(np.arange(40, dtype=np.float32)[:, None, None], (40, 40, 40))
+    body = np.ones((40, 40, 40), np.uint8)
+    case = training_case(HarmonisedCase("ramp", np.stack([ramp, -ramp]), body, body > 0))
+    rules = replace(RULES, window=(16, 16, 16), augment=ZOOMED)
+    found = cut_unlabelled(np.random.default_rng(0), [case], rules, body=True)
+    steps = found.channels[0, 0, :, 8, 8].diff()
+    torch.testing.assert_close(steps, torch.full((15,), 1.25))  # 20 voxels in 16
+    assert torch.equal(found.channels[0, 1], -found.channels[0, 0]) and (found.labels == 1).all()
+    plain = cut_unlabelled(np.random.default_rng(0), [case], replace(rules, augment=NO_AUGMENTATION), body=False)
+    assert float(plain.channels[0, 0].mean()) == pytest.approx(float(found.channels[0, 0].mean()), abs=1e-3)
+    assert (plain.labels == 0).all()  # nobody asked for the body
+
+
+def test_only_a_zoom_is_taken_for_one():
+    rng = np.random.default_rng(0)
+
+    def drawn(**changes):
+        return zoom_alone(draw_sample(rng, replace(NO_AUGMENTATION, **changes), ("pet", "ct"), (4.0, 4.0, 4.0)))
+
+    assert drawn() == 1.0 and drawn(scale_p=1.0, scale=(1.1, 1.1)) == pytest.approx(1.1)
+    assert drawn(rotation_p=1.0) is None and drawn(mirror_p=1.0) is None
+    assert drawn(misalign_shift_p=1.0, misalign_shift=(5, 5, 5)) is None
+    assert drawn(scale_p=1.0, misalign_rotation_p=1.0) is None
+
+
+def test_other_geometry_goes_the_way_of_labelled_windows(cases):
+    rules = replace(RULES, augment=AugmentRules(rotation_p=1.0, mirror_p=1.0))
+    found = cut_unlabelled(np.random.default_rng(0), cases, rules, body=True)
+    assert found.channels.shape == (1, 2, 8, 8, 8) and set(found.labels.unique().tolist()) <= {0, 1}
+
+
+def test_a_pool_opens_a_case_when_it_is_asked_for_and_notices_that_it_changed(cases, tmp_path):
+    body = np.asarray(cases[0].labels)
+    for name in ("a", "b"):
+        store(tmp_path, HarmonisedCase(name, np.asarray(cases[0].channels), body, body > 0), f"stamp {name}")
+    pool = StoredCases([StoredName(tmp_path, name, f"stamp {name}") for name in ("a", "b")])
+    assert len(pool) == 2 and pool[1].id == "b" and pool[1] is pool[1]
+    assert [one.id for one in pool] == ["a", "b"] and pool[:1][0].id == "a"
+    gone = StoredCases([StoredName(tmp_path, "a", "another stamp")])
+    with pytest.raises(FileFormatError, match="is gone or was changed"):
+        gone[0]
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 
 from uptake.core.errors import UsageError
 from uptake.core.types import Shape3
-from uptake.sampling.augment import NO_AUGMENTATION
-from uptake.sampling.batches import BatchRules, CutBatch, cut_batch, finished
+from uptake.sampling.augment import NO_AUGMENTATION, SampleDraw, apply_geometry, draw_sample
+from uptake.sampling.batches import BatchRules, CutBatch, finished
 from uptake.sampling.store import TrainingCase
+from uptake.sampling.windows import draw_window
 
 SAMPLERS = ("bernoulli", "exact")
 COUPLINGS = ("independent", "coupled", "one_channel")
@@ -124,6 +126,7 @@ class MaskedBatch:
         What they were.
     hidden : tensor (b, c, z, y, x) bool
     body : tensor (b, z, y, x) bool
+        All False where nobody asked for it.
     """
 
     channels: torch.Tensor
@@ -132,18 +135,69 @@ class MaskedBatch:
     body: torch.Tensor
 
 
+def cut_unlabelled(
+    rng: np.random.Generator, cases: Sequence[TrainingCase], rules: BatchRules, *, body: bool
+) -> CutBatch:
+    """Return one window from anywhere in a case as a batch of one; its label map is the body, or empty without `body`.
+
+    An isotropic zoom alone, all there is in published pretraining, is one trilinear interpolation of the voxels that it
+    needs; other geometry goes the way of labelled windows.
+    """
+    where = draw_window(rng, cases, rules.window, forced=False)
+    draw = draw_sample(rng, rules.augment, rules.channels, rules.spacing_mm)
+    case = cases[where.case]
+    if not body:
+        case = replace(case, labels=np.broadcast_to(np.uint8(0), case.shape))
+    factor = zoom_alone(draw)
+    extent = draw.extent(rules.window) if factor is None else _scaled(rules.window, factor)
+    lower = [low - (big - n) // 2 for low, big, n in zip(where.lower, extent, rules.window, strict=True)]
+    cut = case.cut((lower[0], lower[1], lower[2]), extent)
+    channels, labels = torch.from_numpy(cut[0]), torch.from_numpy(cut[1])
+    if factor is None:
+        ct = rules.channels.index("ct") if "ct" in rules.channels else None
+        channels, labels = apply_geometry(channels, labels, draw, rules.window, ct=ct)
+    elif factor != 1.0:
+        channels = F.interpolate(channels[None], rules.window, mode="trilinear")[0]
+        labels = F.interpolate(labels[None].float(), rules.window, mode="nearest-exact")[0].to(torch.uint8)
+    return CutBatch(channels[None], labels[None], (draw,))
+
+
+def zoom_alone(draw: SampleDraw) -> float | None:
+    """Return the factor of a geometry that is an isotropic zoom and nothing else (1: none at all), else None."""
+    if any(draw.mirror) or draw.ct_shift.any() or not np.array_equal(draw.ct_matrix, np.eye(3)):
+        return None
+    if draw.matrix is None:
+        return 1.0
+    factor = float(draw.matrix[0, 0])
+    return factor if np.allclose(draw.matrix, factor * np.eye(3), rtol=0, atol=1e-12) else None
+
+
+def _scaled(window: Shape3, factor: float) -> Shape3:
+    z, y, x = (max(1, round(n * factor)) for n in window)
+    return z, y, x
+
+
 class MaskedWindows:
     """Masked windows of unlabelled cases, as `training.protocol.BatchSource` wants them.
 
-    Windows lie anywhere in a case; masks are drawn anew for every batch. The label map of the cases is their body.
+    Windows lie anywhere in a case; masks are drawn anew for every batch. The label map of the cases is their body; it
+    is read only with `body`.
     """
 
-    def __init__(self, cases: Sequence[TrainingCase], rules: BatchRules, masks: MaskRules) -> None:
-        self.cases, self.rules, self.masks = cases, replace(rules, foreground_share=0.0), masks
+    def __init__(
+        self, cases: Sequence[TrainingCase], rules: BatchRules, masks: MaskRules, *, body: bool = False
+    ) -> None:
+        self.cases, self.rules, self.masks, self.body = cases, rules, masks, body
 
     def cut(self, step: int, rank: int = 0) -> tuple[CutBatch, torch.Tensor, int]:
         """Return windows, hidden blocks and the seed of the noise of batch `step`."""
-        windows = cut_batch(self.cases, self.rules, step=step, rank=rank)
+        rng = np.random.default_rng([self.rules.seed, step, rank])
+        cut = [cut_unlabelled(rng, self.cases, self.rules, body=self.body) for _ in range(self.rules.batch_size)]
+        windows = CutBatch(
+            torch.cat([one.channels for one in cut]),
+            torch.cat([one.labels for one in cut]),
+            tuple(one.draws[0] for one in cut),
+        )
         rng = np.random.default_rng([_STREAM, self.rules.seed, step, rank])
         samples, channels = windows.channels.shape[:2]
         blocks = draw_blocks(rng, self.masks, samples=samples, channels=channels, window=self.rules.window)
@@ -159,4 +213,5 @@ class MaskedWindows:
 
     def plain(self, *, seed: int) -> MaskedWindows:
         """Return the same windows without augmentation, drawn from another seed: for validation."""
-        return MaskedWindows(self.cases, replace(self.rules, augment=NO_AUGMENTATION, seed=seed), self.masks)
+        rules = replace(self.rules, augment=NO_AUGMENTATION, seed=seed)
+        return MaskedWindows(self.cases, rules, self.masks, body=self.body)

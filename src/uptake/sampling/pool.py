@@ -21,7 +21,7 @@ class StoredName:
 
 
 class StoredCases(Sequence[TrainingCase]):
-    """The cases of a pool; each access opens the files anew and keeps nothing.
+    """The cases of a pool; an access opens the files, and only the last case opened is kept.
 
     Raises
     ------
@@ -31,6 +31,7 @@ class StoredCases(Sequence[TrainingCase]):
 
     def __init__(self, names: Sequence[StoredName]) -> None:
         self.names = tuple(names)
+        self._last: tuple[int, TrainingCase] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -44,10 +45,14 @@ class StoredCases(Sequence[TrainingCase]):
     def __getitem__(self, index: int | slice) -> TrainingCase | StoredCases:
         if isinstance(index, slice):
             return StoredCases(self.names[index])
+        last = self._last
+        if last is not None and last[0] == index:
+            return last[1]
         name = self.names[index]
         found = stored(name.folder, name.case, name.stamp)
         if found is None:
             raise FileFormatError(
                 f"{name.folder / name.case}: the cached case is gone or was changed while it was in use; run again."
             )
+        self._last = (index, found)
         return found

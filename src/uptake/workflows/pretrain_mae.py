@@ -158,8 +158,9 @@ def pretrain_petct_mae(
     if fabric.is_global_zero:
         write_pool(pool, out)
 
-    source = MaskedWindows(pool.cases(training), config.batch_rules(plan.spacing_mm), config.masks)
-    watched = MaskedWindows(pool.cases(validation), config.batch_rules(plan.spacing_mm), config.masks)
+    rules, body = config.batch_rules(plan.spacing_mm), config.loss.body_only
+    source = MaskedWindows(pool.cases(training), rules, config.masks, body=body)
+    watched = MaskedWindows(pool.cases(validation), rules, config.masks, body=body)
     network = petct_mae.build_network(config)
     place = out / "run"
     (place / "pictures").mkdir(parents=True, exist_ok=True)
