@@ -40,10 +40,9 @@ def make_raw(tiny_arrays, turned):
                 path = folder / "imagesTr" / f"c{n}_{number:04d}.nii.gz"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_volume(Volume(image.astype(np.float32), turned), path)
-            foreground = max((value for value in labels.values()), default=1)
-            mask = tiny_arrays["lesion"].copy()
-            mask[tiny_arrays["ct"] > -500] |= 0
-            parts = np.where(tiny_arrays["lesion"] > 0, 1 + np.indices(mask.shape).sum(0) % foreground, 0)
+            foreground = max(labels.values(), default=1)
+            lesion = tiny_arrays["lesion"] > 0
+            parts = np.where(lesion, 1 + np.indices(lesion.shape).sum(0) % foreground, 0)
             (folder / "labelsTr").mkdir(exist_ok=True)
             write_volume(Volume(parts.astype(np.uint8), turned), folder / "labelsTr" / f"c{n}.nii.gz")
         content = {"channel_names": dict(enumerate(channels)), "labels": {"background": 0, **labels}}
