@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,9 +25,8 @@ from uptake.core.anatomy import classes_of
 from uptake.core.errors import ModelError, UsageError
 from uptake.core.types import Shape3, Vector3
 from uptake.harmonise.normalise import unscaled
-from uptake.inference.compiled import compiled_once
-from uptake.inference.sliding_window import AIR_LOGIT, Predictor, averaged, mirrored, sliding_window
-from uptake.networks.denoise_segment_net import OUTPUTS, DenoiseSegmentNet, Finest, SequentialNet
+from uptake.inference.joint import image_of, joint_windows
+from uptake.networks.denoise_segment_net import OUTPUTS, DenoiseSegmentNet, SequentialNet
 from uptake.networks.unet import ENCODERS
 from uptake.sampling.augment import AugmentRules
 from uptake.sampling.batches import BatchRules
@@ -454,9 +452,9 @@ def predict(
     """
     if not config.finds_organs:
         raise ModelError("this model denoises and finds no organs; use uptake denoise.")
-    return _windows(
-        networks, case, config, labels=len(config.labels), denoised=False, device=device, dtype=dtype, engine=engine,
-        skip_air=skip_air, batch_size=batch_size, on_window=on_window,
+    return joint_windows(
+        networks, case, labels=len(config.labels), denoised=False, **_layout(config), device=device, dtype=dtype,
+        engine=engine, skip_air=skip_air, batch_size=batch_size, on_window=on_window,
     )  # fmt: skip
 
 
@@ -507,80 +505,20 @@ def denoise(
         raise ModelError("this model has no denoising decoder; choose one that has, or uptake segment.")
     organs = organs and config.finds_organs
     labels = len(config.labels) if organs else 0
-    found = _windows(
-        networks, case, config, labels=labels, denoised=True, device=device, dtype=dtype, engine=engine,
+    found = joint_windows(
+        networks, case, labels=labels, denoised=True, **_layout(config), device=device, dtype=dtype, engine=engine,
         skip_air=skip_air, batch_size=batch_size, on_window=on_window,
     )  # fmt: skip
-    # Channel 0 is 0 wherever a window was computed without organs, and cannot be exactly AIR_LOGIT with them.
-    computed = found.logits[0] != AIR_LOGIT
-    normalised = np.where(computed, found.logits[-1], case.channels[0])
-    suv = np.maximum(unscaled(normalised, case.scales[0]), 0.0)
+    suv = np.maximum(unscaled(image_of(found, case), case.scales[0]), 0.0)
     prediction = replace(found, logits=found.logits[:-1]) if organs else None
     return Denoised(suv, prediction)
 
 
-def _windows(
-    networks: Sequence[nn.Module],
-    case: HarmonisedCase,
-    config: Config,
-    *,
-    labels: int,
-    denoised: bool,
-    device: torch.device | None,
-    dtype: torch.dtype,
-    engine: str,
-    skip_air: bool,
-    batch_size: int,
-    on_window: Callable[[int, int], None] | None,
-) -> Prediction:
-    """Return logits, then the denoised image, as channels of one sliding window.
-
-    Without logits a channel of zeros stands before the image; like the background's it shows where no window was
-    computed.
-    """
-    device = device or torch.device("cpu")
-    prepared = []
-    for given in networks:
-        given.to(device).eval()
-        view = partial(_view, given, labels=labels > 0, denoised=denoised)
-        predictor: Predictor
-        if engine == "openvino":
-            predictor = compiled_once(
-                given,
-                f"{'organs' if labels else 'no organs'}, {'image' if denoised else 'no image'}",
-                view,
-                channels=len(config.channels),
-                window=config.window,
-                smallest=tuple(2 * d for d in config.divisors),
-                dtype=dtype,
-            )
-        else:
-            predictor = view()
-        if not labels:
-            predictor = _after_zeros(predictor)
-        prepared.append(mirrored(predictor, config.mirror_axes))
-    with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-        return sliding_window(
-            case.channels,
-            averaged(prepared),
-            labels=max(labels, 1) + denoised,
-            window=config.window,
-            step=config.tile_step,
-            body=case.body if skip_air else None,
-            focus=config.focus,
-            batch_size=batch_size,
-            device=device,
-            on_window=on_window,
-        )
-
-
-def _view(network: DenoiseSegmentNet | SequentialNet, *, labels: bool, denoised: bool) -> nn.Module:
-    return Finest(network, labels=labels, denoised=denoised).eval()
-
-
-def _after_zeros(predictor: Predictor) -> Predictor:
-    def predict(batch: torch.Tensor) -> torch.Tensor:
-        images = predictor(batch)
-        return torch.cat([torch.zeros_like(images), images], dim=1)
-
-    return predict
+def _layout(config: Config) -> dict[str, Any]:
+    return {
+        "window": config.window,
+        "step": config.tile_step,
+        "mirror_axes": config.mirror_axes,
+        "focus": config.focus,
+        "smallest": tuple(2 * d for d in config.divisors),
+    }
