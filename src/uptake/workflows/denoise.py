@@ -277,7 +277,7 @@ def require_denoiser(bundle: Bundle, *, organs: bool = False) -> None:
             f"model {bundle.card.name} ({bundle.card.method}) has no denoising decoder; take one that was trained as "
             "ldos with both decoders, or find organs and lesions with uptake segment."
         )
-    if organs and not getattr(config, "organs", False):
+    if organs and not getattr(config, "finds_organs", False):
         raise ModelError(f"model {bundle.card.name} denoises and finds no organs; leave out --organs.")
 
 
