@@ -6,12 +6,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.strategies.ddp import DDPStrategy
 
 from uptake.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric  # 70 MB and seconds to load, of which inference needs nothing
 
 LONGEST_WAIT = timedelta(days=2)
 """For another process of a data-parallel run."""
@@ -37,6 +39,9 @@ def make_fabric(device: str = "auto", precision: str = "auto", *, devices: int =
     UsageError
         If the device or precision is unknown or absent, or there are not that many devices.
     """
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies.ddp import DDPStrategy
+
     if precision not in PRECISIONS:
         raise UsageError(f"precision {precision!r} is unknown; choose one of {', '.join(PRECISIONS)}.")
     target = resolve_device(device)

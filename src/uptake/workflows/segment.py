@@ -276,9 +276,12 @@ def segment_case(
         step_fixed=settings.tile_step is not None,
         spent_s=sum(timings.values()),
     )
+    del harmonised  # what is not needed any more would be the peak of memory
     warnings += [f"Left out to keep to the time or memory granted: {what}." for what in ensemble.dropped]
     lap("network")
     restored = restore(prediction, trace, order=bundle.plan.logits_order)
+    windows = (prediction.windows_run, prediction.windows_skipped)
+    del prediction
     found = sort_findings(restored, card.labels, classes, organs=settings.organs, name=card.name)
     lap("restore")
     table = organ_table = None
@@ -302,7 +305,7 @@ def segment_case(
         engine=engine,
         warnings=tuple(warnings),
         timings_s=timings,
-        windows=(prediction.windows_run, prediction.windows_skipped),
+        windows=windows,
         gate=report,
         lesion_names=found.lesion_names,
         organ_names=found.organ_names,
