@@ -141,6 +141,7 @@ def train(found: PairedDataset, held_out: set[str], work: Path, minutes: float) 
     torch.set_num_threads(1)
     plan = plan_of(found)
     cases = [loaded(path) for path in sorted((work / "cases").glob("*.npz")) if path.stem not in held_out]
+    (work / "run").mkdir(exist_ok=True)
     network, until = ldos.build_network(CONFIG), time.monotonic() + 60 * minutes
 
     def stop_in_time(*_: Any) -> None:

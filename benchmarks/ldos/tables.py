@@ -31,7 +31,7 @@ ORGANS = CONFIG.labels[1:]
 LIVER = CONFIG.labels.index("liver")
 NAMES = {
     "ldos": "LDOS", "ldpet": "LDPET", "fdpet": "FDPET", "fake-fdpet": "Fake-FDPET", "ldos-ow": "LDOS/ow",
-    "ldos-linear": "LDOS, linear output",
+    "ldos-residual": "LDOS, residual output",
 }  # fmt: skip
 BODY_SUV = 0.1
 
