@@ -17,6 +17,7 @@ _WHERE = {
     "Case": "uptake.cases",
     "DenoiseSettings": "uptake.workflows.denoise",
     "SegmentSettings": "uptake.workflows.segment",
+    "Session": "uptake.workflows.session",
     "Volume": "uptake.geometry.volume",
     "denoise": "uptake.workflows.denoise",
     "evaluate": "uptake.workflows.evaluate",

@@ -35,6 +35,7 @@ def segment(
     connectivity: int = 18,
     min_volume_ml: float = 0.0,
     organs: bool = True,
+    prompts: Path | None = None,
     assume_suv: bool = False,
     gate: bool = True,
     dicom: bool = True,
@@ -91,6 +92,9 @@ def segment(
         Leave smaller lesions out of the table.
     organs
         Give the organs that the model knows beside lesions. --no-organs leaves them out.
+    prompts
+        JSON of points, boxes, scribbles or masks (uptake's form, or either of autoPET's), for one study and a
+        promptable model: what they mark is the lesion mask.
     assume_suv
         Take the PET as SUV although its values say otherwise.
     gate
@@ -130,7 +134,11 @@ def segment(
             raise UsageError(f"a series can be named for one study only; there are {len(cases)}.")
         cases = [replace(cases[0], pet_series=pet_series, ct_series=ct_series)]
 
+    if prompts is not None and len(cases) > 1:
+        raise UsageError(f"prompts are about one study; there are {len(cases)}.")
+
     from uptake.inference.budget import FAST_TILE_STEP
+    from uptake.io.prompts import read_content
     from uptake.workflows.cohort import FAILURES, segment_cases
     from uptake.workflows.dicom_results import KINDS, DicomSettings
     from uptake.workflows.segment import SegmentSettings
@@ -147,6 +155,7 @@ def segment(
         connectivity=connectivity,
         min_volume_ml=min_volume_ml,
         organs=organs,
+        prompts=None if prompts is None else read_content(prompts),
     )
     with progress("segmenting", quiet=quiet) as on_window:
         result = segment_cases(

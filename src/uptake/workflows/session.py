@@ -92,7 +92,7 @@ class Session:
 
     Examples
     --------
-    >>> session = Session("phantom-prompt-small")
+    >>> session = Session("promptable-bundle")
     >>> session.set_image("study/")
     >>> session.add_point((60, 71, 40))
     >>> session.predict().volume_ml
@@ -100,7 +100,7 @@ class Session:
 
     def __init__(
         self,
-        model: str | Path | Bundle = "phantom-prompt-small",
+        model: str | Path | Bundle,
         *,
         device: str = "auto",
         obey: bool = True,
