@@ -63,6 +63,7 @@ CONFIG = replace(
     augment=replace(NO_AUGMENTATION, brightness_p=0.15, noise_p=0.1, scale_p=0.1, scale=(0.85, 1.2), in_mm=True),
     misalign="off",
     mirror_axes=(),
+    tile_step=0.75,
 )
 
 ABOUT = About(
