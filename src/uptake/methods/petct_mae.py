@@ -26,7 +26,7 @@ from uptake.core.errors import UsageError
 from uptake.core.types import Shape3, Vector3
 from uptake.harmonise.normalise import ChannelRule
 from uptake.harmonise.plan import Plan
-from uptake.inference.compiled import compiled
+from uptake.inference.compiled import compiled_once
 from uptake.inference.sliding_window import Predictor, averaged, mirrored, sliding_window
 from uptake.networks.backbones import Architecture, architecture, build, part
 from uptake.sampling.augment import NO_AUGMENTATION, AugmentRules
@@ -474,8 +474,14 @@ def predict(
         predictor: Predictor = ready
         if engine == "openvino":
             side = 2 * config.design.divisor
-            predictor = compiled(
-                ready, channels=len(config.channels), window=config.window, smallest=(side, side, side), dtype=dtype
+            predictor = compiled_once(
+                ready,
+                "labels",
+                ready.eval,
+                channels=len(config.channels),
+                window=config.window,
+                smallest=(side, side, side),
+                dtype=dtype,
             )
         prepared.append(mirrored(predictor, config.mirror_axes))
     with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
