@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/ldos/gradients.py --work WORK
 
-WORK is that of `race.py` (its prepared pairs, and its runs where there are any). For each form of the denoised image, for
-a fresh network and trained ones, means of eight batches: the ratio of the norms of the two gradients in the encoder
+WORK is that of `race.py` (its prepared pairs, and its runs where there are any). For each form of the denoised image,
+for a fresh network and trained ones, means of eight batches: the ratio of the norms of the two gradients in the encoder
 (denoising over organs), their cosine, and the two losses. Writes ``gradients.csv`` beside this file.
 """
 
