@@ -28,6 +28,7 @@ _WHERE = {
     "read_regions": "uptake.workflows.regions",
     "segment": "uptake.workflows.segment",
     "train": "uptake.workflows.train",
+    "train_ldos": "uptake.workflows.train_ldos",
 }
 
 __all__ = ["RESEARCH_USE_ONLY", "__version__", *sorted(_WHERE)]

@@ -234,3 +234,11 @@ def test_segment_gives_the_organs_of_such_a_bundle_on_the_scans_own_grid(folders
     found = segment(low, model=result.bundle, device="cpu", settings=SegmentSettings(engine="torch"), gate=False)
     assert found.lesions is None and found.organs.shape == SHAPE
     assert dict(found.organ_names) == {n: name for n, name in enumerate(classes_of("ldos")) if n}
+
+
+def test_train_sends_other_methods_to_their_own_road(folders, tmp_path):
+    import uptake
+
+    assert uptake.train_ldos is train_ldos
+    with pytest.raises(UsageError, match=r"ldos by uptake\.train_ldos"):
+        uptake.train("ldos", folders, tmp_path / "out")

@@ -16,7 +16,7 @@ from torch import nn
 from uptake import __version__
 from uptake.cases import Case
 from uptake.core.anatomy import class_table
-from uptake.core.errors import CheckpointError
+from uptake.core.errors import CheckpointError, UsageError
 from uptake.evaluation.overlap import evaluate_pair
 from uptake.evaluation.statistics import summarise
 from uptake.geometry.volume import Volume
@@ -178,6 +178,8 @@ def train(
         If a fold does not exist.
     """
     module = method_module(method)
+    if method != "lesiontracer":
+        raise UsageError(f"{method!r} is not trained here: ldos by uptake.train_ldos, others by their own verbs.")
     out = Path(out)
     require_writable(out)
     files, left_out = labelled_studies(Path(dataset))
