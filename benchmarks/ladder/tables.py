@@ -23,6 +23,8 @@ from uptake.evaluation.intervals import mean_interval
 from uptake.io.write import write_csv, write_text
 
 HERE = Path(__file__).parent
+INTERVAL = "percentile"
+"""Groups here are as small as five patients, of whom some have no score; the others need more."""
 METRICS = {"dice": ("Dice", 3), "fp_volume_ml": ("FPvol (mL)", 2), "fn_volume_ml": ("FNvol (mL)", 2)}
 
 Scores = Mapping[tuple[str, float], Mapping[str, Mapping[str, list[float]]]]
@@ -40,7 +42,7 @@ def read() -> tuple[Scores, dict[str, str], dict[str, list[int]]]:
             tracer[row["case"]] = row["tracer"]
             seeds[row["rung"]].add(int(row["seed"]))
             for metric in METRICS:
-                scores[row["rung"], float(row["shift_mm"])][metric][row["case"]].append(float(row[metric]))
+                scores[row["rung"], float(row["shift_mm"])][metric][row["case"]].append(float(row[metric] or "nan"))
     return scores, tracer, {rung: sorted(found) for rung, found in seeds.items()}
 
 
@@ -50,7 +52,7 @@ def means(found: Mapping[str, list[float]], patients: Sequence[str]) -> np.ndarr
 
 
 def compared(after: np.ndarray, before: np.ndarray) -> Comparison:
-    return compare_paired(after, before)
+    return compare_paired(after, before, interval=INTERVAL)
 
 
 def main() -> None:
@@ -67,7 +69,7 @@ def main() -> None:
             for metric in METRICS:
                 here = means(scores[rung.name, 0.0][metric], members)
                 defined = here[np.isfinite(here)]
-                found = mean_interval(defined)
+                found = mean_interval(defined, method=INTERVAL)
                 each = [
                     float(np.nanmean([scores[rung.name, 0.0][metric][p][n] for p in members]))
                     for n in range(len(seeds[rung.name]))
@@ -113,10 +115,10 @@ def page(
             cells = [words[str(rung)], str(len(seeds[str(rung)]))]
             for metric, (_, digits) in METRICS.items():
                 row = next(r for r in rows if (r["rung"], r["group"], r["metric"]) == (rung, group, metric))
-                cells.append(
-                    f"{row['mean']:.{digits}f} [{row['low']:.{digits}f}, {row['high']:.{digits}f}]; seeds "
-                    f"{row['lowest_seed']:.{digits}f} to {row['highest_seed']:.{digits}f}"
-                )
+                text = f"{row['mean']:.{digits}f} [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
+                if row["seeds"] > 1:
+                    text += f"; seeds {row['lowest_seed']:.{digits}f} to {row['highest_seed']:.{digits}f}"
+                cells.append(text)
                 cells.append(
                     f"{row['change']:+.{digits}f} [{row['change_low']:+.{digits}f}, {row['change_high']:+.{digits}f}], "
                     f"{row['p_wilcoxon']:.2g}"
