@@ -34,12 +34,13 @@ RESULTS = Path(__file__).parent / "results"
 BASE = replace(
     Config.small(),
     spacing_mm=(6.0, 6.0, 6.0),
-    window=(48, 32, 32),
+    window=(32, 32, 32),
     masks=MaskRules(block=(8, 8, 8)),
-    features=(8, 16, 32, 64),
-    steps=1500,
-    epoch_steps=300,
-    min_slices=32,
+    features=(8, 16, 32),
+    blocks=(1, 1, 1),
+    steps=600,
+    epoch_steps=150,
+    validation_batches=4,
 )
 ARMS = {
     "joint": {},
@@ -57,7 +58,7 @@ def main() -> None:
     parser.add_argument("--cohort", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--arm", nargs="+", default=["joint"])
-    parser.add_argument("--steps", type=int, default=300, help="of each run of the curve")
+    parser.add_argument("--steps", type=int, default=200, help="of each run of the curve")
     parser.add_argument("--fractions", type=float, nargs="+", default=[0.1, 1.0])
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--mode", default="full")
@@ -98,7 +99,7 @@ def bundle(options: argparse.Namespace, arm: str) -> str:
 
 def curve(options: argparse.Namespace) -> None:
     config = replace(BASE, **ARMS[options.arm[0]]).for_segmentation(
-        steps=options.steps, epoch_steps=max(50, options.steps // 4), validation_batches=8, mode=options.mode
+        steps=options.steps, epoch_steps=max(50, options.steps // 4), validation_batches=4, mode=options.mode
     )
     name = f"curve_{options.steps}" + ("" if options.mode == "full" else f"_{options.mode}")
     out = options.work / name

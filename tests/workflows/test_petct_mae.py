@@ -144,6 +144,17 @@ def test_pools_that_make_no_sense_are_refused(plain, tmp_path):
         read_exclusions(tmp_path / "bad.json")
 
 
+def test_what_an_audit_found_goes_into_the_card(plain, tmp_path):
+    reading = {"column": "site", "step": "as they are", "balanced_accuracy": 0.9, "low": 0.8, "high": 0.95}
+    audit = {"sites": {"a": 5, "b": 4}, "scans": 9, "readings": [{**reading, "chance": 0.5, "p": 0.005, "folds": 5}]}
+    (tmp_path / "audit.json").write_text(json.dumps(audit))
+    found = pretrain_petct_mae([plain], tmp_path / "out", config=replace(TINY, steps=1), audit=tmp_path, **CPU)
+    noted = load_bundle(found.bundle).card.training["site_audit"]
+    assert noted["sites"] == {"a": 5, "b": 4} and noted["readings"][0]["balanced_accuracy"] == 0.9
+    with pytest.raises(InputError, match="is no site audit"):
+        pretrain_petct_mae([plain], tmp_path / "out", config=TINY, audit=plain, **CPU)
+
+
 def segmentation(**changes):
     changes = {"steps": 2, "epoch_steps": 2, **changes}
     return TINY.for_segmentation(**changes)
@@ -169,7 +180,7 @@ def test_fine_tuning_takes_all_but_the_head_tests_once_and_writes_a_model(tuned,
 
 
 def test_a_scan_without_lesions_counts_by_false_positive_volume_not_by_dice(tuned, dataset, make_study, tiny_arrays):
-    from uptake.workflows.labelled_cases import labelled_cases, scores_on
+    from uptake.workflows.labelled_cases import TestScans, labelled_cases, scores_on
 
     out, found = tuned
     empty = np.zeros_like(tiny_arrays["lesion"])
@@ -177,7 +188,11 @@ def test_a_scan_without_lesions_counts_by_false_positive_volume_not_by_dice(tune
     bundle = load_bundle(found.bundle)
     data = labelled_cases(out / "negatives", bundle.plan, out / "negative_cache")
     assert data.positive == {"n": False}
-    (row,) = scores_on(bundle.network(), bundle.config, data, ["n"], device=torch.device("cpu"))
+    scans = TestScans(data)
+    (row,) = scores_on(bundle.network(), bundle.config, scans, ["n"], device=torch.device("cpu"))
+    assert scans("n") is scans("n")  # read once
+    small = TestScans(data, limit=100)
+    assert small("n") is not small("n")
     assert math.isnan(row["dice"]) and row["fp_volume_ml"] >= 0
 
 

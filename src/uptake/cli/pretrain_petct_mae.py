@@ -37,6 +37,7 @@ def petct_mae(
     allow_overlap: Annotated[bool, Parameter(negative="")] = False,
     keep_going: Annotated[bool, Parameter(negative="")] = False,
     licences: Path | None = None,
+    audit: Path | None = None,
     steps: int | None = None,
     batch_size: int | None = None,
     accumulate: int | None = None,
@@ -102,6 +103,8 @@ def petct_mae(
         Leave out scans that cannot be read or lack a channel, and list them, instead of stopping.
     licences
         JSON file {dataset folder: licence}; by default "licence" in each dataset.json.
+    audit
+        Folder that uptake audit wrote about the pool; whether sites can be told apart goes into the card.
     steps
         Optimiser steps, instead of the preset's.
     batch_size
@@ -211,6 +214,7 @@ def petct_mae(
             tests=test or (),
             allow_overlap=allow_overlap,
             keep_going=keep_going,
+            audit=audit,
             device=device,
             precision=precision,
             devices=devices,

@@ -28,7 +28,14 @@ from uptake.training.protocol import EpochReport
 from uptake.training.transfer import Transfer, transfer
 from uptake.training.validation import window_validation
 from uptake.workflows.bundles import Bundle, load_bundle
-from uptake.workflows.labelled_cases import LabelledCases, inference_dtype, labelled_cases, require_unseen, scores_on
+from uptake.workflows.labelled_cases import (
+    LabelledCases,
+    TestScans,
+    inference_dtype,
+    labelled_cases,
+    require_unseen,
+    scores_on,
+)
 from uptake.workflows.labelled_split import Split, fraction_of, make_split, read_split
 from uptake.workflows.train import summary_values
 from uptake.zoo.bundle import save_bundle
@@ -157,10 +164,8 @@ def finetune(
         checkpoints_into(network, state)
         (out / "test").mkdir(exist_ok=True)
         dtype = inference_dtype(precision, fabric.device)
-        rows = scores_on(
-            network, config, data, parts.test, device=fabric.device, dtype=dtype, masks=out / "test",
-            assume_suv=assume_suv,
-        )  # fmt: skip
+        scans = TestScans(data, assume_suv=assume_suv, limit=0)
+        rows = scores_on(network, config, scans, parts.test, device=fabric.device, dtype=dtype, masks=out / "test")
         write_csv(rows, out / "cases.csv", columns=list(rows[0]))
         summary = summary_values(rows)
         write_json(

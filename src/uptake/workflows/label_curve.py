@@ -22,7 +22,7 @@ from uptake.training.transfer import transfer
 from uptake.workflows.bundles import Bundle, load_bundle
 from uptake.workflows.finetune import SPLIT, checkpoints_into, planned, split_of, tune
 from uptake.workflows.label_curve_picture import draw_curve
-from uptake.workflows.labelled_cases import inference_dtype, labelled_cases, require_unseen, scores_on
+from uptake.workflows.labelled_cases import TestScans, inference_dtype, labelled_cases, require_unseen, scores_on
 from uptake.workflows.labelled_split import fraction_of
 from uptake.workflows.probe import read_scores
 
@@ -179,6 +179,7 @@ def label_curve(
     write_json(parts.as_json(), out / SPLIT)
     runs = grid([SCRATCH, *starts], sorted(fractions), draws, seeds)
     rows: list[dict[str, Any]] = []
+    scans = TestScans(data, assume_suv=assume_suv)
     for number, run in enumerate(runs):
         place = out / "runs" / run.folder
         kept = place / "scores.json"
@@ -199,7 +200,7 @@ def label_curve(
         if not kept.is_file():
             network = petct_mae.build_network(own)
             checkpoints_into(network, state)
-            found = scores_on(network, own, data, parts.test, device=fabric.device, dtype=dtype, assume_suv=assume_suv)
+            found = scores_on(network, own, scans, parts.test, device=fabric.device, dtype=dtype)
             write_json(found, kept)
         facts = {"arm": run.arm, "fraction": run.fraction, "scans": len(chosen), "draw": run.draw, "seed": run.seed}
         rows += [{**facts, **row} for row in read_scores(kept)]

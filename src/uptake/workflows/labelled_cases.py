@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from uptake.cases import HarmonisedCase, Trace
 from uptake.core.errors import InputError
 from uptake.evaluation.overlap import evaluate_pair
+from uptake.geometry.volume import Volume
 from uptake.harmonise.onto import harmonise
 from uptake.harmonise.plan import Plan
 from uptake.harmonise.restore import restore
@@ -111,16 +113,42 @@ def require_unseen(data: LabelledCases, ids: Sequence[str], start: Bundle) -> No
         )
 
 
+KEPT_BYTES = 4 * 1024**3
+"""Of test scans that a grid of runs keeps in memory; those beyond it are read again for each run."""
+
+
+class TestScans:
+    """Test scans as the network sees them, with their references; read once for all runs of a grid, while they fit."""
+
+    __test__ = False  # for pytest, which takes the name for one of its own
+
+    def __init__(self, data: LabelledCases, *, assume_suv: bool = False, limit: int = KEPT_BYTES) -> None:
+        self.data, self.assume_suv, self.left = data, assume_suv, limit
+        self._kept: dict[str, tuple[HarmonisedCase, Trace, Volume]] = {}
+
+    def __call__(self, name: str) -> tuple[HarmonisedCase, Trace, Volume]:
+        """Return the case on the model's grid, the way back, and its lesions on its own grid."""
+        if name not in self._kept:
+            case = read_case(self.data.files[name], assume_suv=self.assume_suv, labels=("lesions",))
+            assert case.lesions is not None
+            found = (*harmonise(replace(case, lesions=None), self.data.plan), case.lesions)
+            size = found[0].channels.nbytes + found[0].body.nbytes + case.lesions.array.nbytes
+            if size > self.left:
+                return found
+            self.left -= size
+            self._kept[name] = found
+        return self._kept[name]
+
+
 def scores_on(
     network: nn.Module,
     config: Config,
-    data: LabelledCases,
+    scans: TestScans,
     ids: Sequence[str],
     *,
     device: torch.device,
     dtype: torch.dtype = torch.float32,
     masks: Path | None = None,
-    assume_suv: bool = False,
 ) -> list[dict[str, Any]]:
     """Segment scans on their own grid and return a row of scores for each.
 
@@ -131,24 +159,22 @@ def scores_on(
     network : nn.Module
         Gives logits of ``config.labels``.
     config : Config
-    data : LabelledCases
+    scans : TestScans
     ids : sequence of str
     device, dtype
     masks : Path, optional
         Folder for the masks.
-    assume_suv : bool
     """
     rows = []
+    plan, patients = scans.data.plan, scans.data.patients
     for name in ids:
-        case = read_case(data.files[name], assume_suv=assume_suv, labels=("lesions",))
-        harmonised, trace = harmonise(replace(case, lesions=None), data.plan)
+        harmonised, trace, lesions = scans(name)
         prediction = petct_mae.predict([network], harmonised, config, device=device, dtype=dtype)
-        mask = restore(prediction, trace, order=data.plan.logits_order).labels
+        mask = restore(prediction, trace, order=plan.logits_order).labels
         if masks is not None:
             write_volume(mask, masks / f"{name}.nii.gz")
-        assert case.lesions is not None
-        (scores,) = evaluate_pair(mask, case.lesions)
-        rows.append({"case": name, "patient": data.patients[name], **scores.row()})
+        (scores,) = evaluate_pair(mask, lesions)
+        rows.append({"case": name, "patient": patients[name], **scores.row()})
     return rows
 
 

@@ -80,6 +80,7 @@ def pretrain_petct_mae(
     tests: Sequence[Path | str] = (),
     allow_overlap: bool = False,
     keep_going: bool = False,
+    audit: Path | None = None,
     device: str = "auto",
     precision: str = "auto",
     devices: int = 1,
@@ -115,6 +116,8 @@ def pretrain_petct_mae(
         Pretrain even so; the card says it.
     keep_going : bool
         Leave out scans that cannot be read or lack a channel, instead of stopping at the first.
+    audit : Path, optional
+        Folder that `uptake audit` wrote about the pool; what it found goes into the card.
     device, precision, devices
         See `training.devices.make_fabric`.
     stored_as : str
@@ -135,6 +138,7 @@ def pretrain_petct_mae(
     """
     out = Path(out)
     require_writable(out)
+    audited = {} if audit is None else read_audit(audit)
     fabric = make_fabric(device, precision, devices=devices)
     if config is None:
         config = Config.published() if fabric.device.type == "cuda" else Config.small()
@@ -196,7 +200,9 @@ def pretrain_petct_mae(
         kind = config.design.kind
         body = {key: tensor for key, tensor in state.items() if part(kind, key) != "head"}
         heads = {key: tensor for key, tensor in state.items() if part(kind, key) == "head"}
-        card = _card(name or out.name, config, plan, pool, result.history[-1], licence, allow_overlap, stored_as)
+        card = _card(
+            name or out.name, config, plan, pool, result.history[-1], licence, allow_overlap, audited, stored_as
+        )
         save_bundle(card, {"0": body, RECONSTRUCTION: heads}, out / "bundle")
     fabric.barrier()
     padded = sum(one.padded for one in pool.scans)
@@ -252,6 +258,7 @@ def _card(
     row: Mapping[str, float],
     licence: str,
     allow_overlap: bool,
+    audited: Mapping[str, Any],
     stored_as: str,
 ) -> Card:
     scores = []
@@ -277,6 +284,7 @@ def _card(
             "steps": config.steps,
             "preset": config.preset,
             "overlap_checked": not allow_overlap,
+            **({"site_audit": dict(audited)} if audited else {}),
             "pool": pool.fingerprints(),
         },
         scores=scores,
@@ -303,6 +311,27 @@ def reconstructing_network(bundle_folder: Path | str) -> nn.Module:
     network = petct_mae.build_network(bundle.config)
     load_unique_state(network, {**bundle.states["0"], **bundle.states[RECONSTRUCTION]})
     return network.eval()
+
+
+def read_audit(folder: Path) -> dict[str, Any]:
+    """Return what a site audit found, for a card: scans, patients of each site, and how well columns can be read off.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no audit.
+    """
+    file = folder / "audit.json" if folder.is_dir() else folder
+    kept = ("column", "step", "balanced_accuracy", "low", "high", "chance", "p")
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        readings = [{name: row[name] for name in kept} for row in content["readings"]]
+        return {"sites": dict(content["sites"]), "scans": int(content["scans"]), "readings": readings}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{file}: is no site audit ({type(error).__name__}: {error}); make one with uptake audit DATASET "
+            "--sites CSV --out FOLDER."
+        ) from error
 
 
 def read_exclusions(path: Path) -> tuple[str, ...]:

@@ -22,7 +22,15 @@ from uptake.training.devices import make_fabric
 from uptake.training.transfer import transfer
 from uptake.workflows.bundles import Bundle, load_bundle
 from uptake.workflows.finetune import SPLIT, planned, split_of, tune
-from uptake.workflows.labelled_cases import LabelledCases, inference_dtype, labelled_cases, require_unseen, scores_on
+from uptake.workflows.labelled_cases import (
+    KEPT_BYTES,
+    LabelledCases,
+    TestScans,
+    inference_dtype,
+    labelled_cases,
+    require_unseen,
+    scores_on,
+)
 from uptake.workflows.labelled_split import shots_of
 from uptake.workflows.train import summary_values
 
@@ -116,6 +124,7 @@ def probe(
     rows: list[dict[str, Any]] = []
     done, wanted = 0, len(starts) * draws
     read: dict[str, LabelledCases] = {}
+    scans: dict[str, TestScans] = {}
     for name, bundles in starts.items():
         plan, config, inputs = _joined(name, bundles)
         config = replace(
@@ -124,6 +133,7 @@ def probe(
         key = json.dumps(plan.as_json(), sort_keys=True)
         if key not in read:
             read[key] = labelled_cases(dataset, plan, out / "cache" / f"{len(read)}", assume_suv=assume_suv)
+            scans[key] = TestScans(read[key], assume_suv=assume_suv, limit=KEPT_BYTES // 2)
         data = read[key]
         parts = split_of(data, split, split_seed)
         write_json(parts.as_json(), out / SPLIT)
@@ -145,7 +155,7 @@ def probe(
             if not kept.is_file():
                 fresh = _frozen(bundles, inputs, config, source, trained=name != RANDOM, seed=draw)
                 fresh.load_state_dict(state, strict=False)
-                found = scores_on(fresh, config, data, tested, device=fabric.device, dtype=dtype, assume_suv=assume_suv)
+                found = scores_on(fresh, config, scans[key], tested, device=fabric.device, dtype=dtype)
                 write_json(found, kept)
             rows += [{"arm": name, "draw": draw, **row} for row in read_scores(kept)]
             done += 1
