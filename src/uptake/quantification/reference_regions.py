@@ -20,6 +20,7 @@ from uptake.geometry.grid import require_same_grid
 from uptake.geometry.orientation import reorient
 from uptake.geometry.volume import Volume
 from uptake.quantification.organs import in_depth
+from uptake.quantification.region_shapes import ball, clear_of, cylinder, posterior_depth
 
 LIVER_RADIUS_MM = 15.0
 """PERCIST: a sphere 3 cm in diameter in the right lobe."""
@@ -165,7 +166,7 @@ def liver_reference(
     depth = in_depth(inside, pet.spacing_mm)
     fits = depth >= LIVER_RADIUS_MM + LIVER_MARGIN_MM
     if diseased is not None:
-        fits &= _clear_of(diseased, box, pet.spacing_mm, LIVER_RADIUS_MM + LESION_GAP_MM)
+        fits &= clear_of(diseased, box, pet.spacing_mm, LIVER_RADIUS_MM + LESION_GAP_MM)
     index = _in_right_middle(np.argwhere(inside) + start, np.argwhere(fits) + start, pet)
     if not len(index):
         gap = "" if not share else f" and {LESION_GAP_MM:g} mm from lesions"
@@ -174,7 +175,7 @@ def liver_reference(
             f"no sphere of {2 * LIVER_RADIUS_MM:g} mm fits into the middle of the right lobe, {LIVER_MARGIN_MM:g} mm "
             f"from the edge of the liver{gap}",
         )
-    offsets = _ball(pet, LIVER_RADIUS_MM)
+    offsets = ball(pet, LIVER_RADIUS_MM)
     tried = _thinned(index, pet.spacing_mm)
     variation = _variation(pet, tried, offsets)
     quiet = tried[variation <= np.quantile(variation, QUIET_SHARE)]
@@ -224,14 +225,14 @@ def blood_pool_reference(
                                        "thoracic part")  # fmt: skip
     room = np.zeros(aorta.shape)
     for k in range(first - half, last + half + 1):
-        room[:, :, k] = _posterior_depth(aorta[:, :, k], turned.spacing_mm)
+        room[:, :, k] = posterior_depth(aorta[:, :, k], turned.spacing_mm, least_mm2=math.pi * BLOOD_RADIUS_MM**2)
     # A vertical cylinder has room where every slice along its length has.
     room = ndimage.minimum_filter1d(room, 2 * half + 1, axis=2, mode="constant")
     room[:, :, :first] = room[:, :, last + 1 :] = 0
     if diseased is not None:
         lesion = np.asarray(reorient(pet.with_array(diseased.astype(np.uint8)), "RAS").array, dtype=bool)
         reach = math.hypot(BLOOD_RADIUS_MM, BLOOD_LENGTH_MM / 2) + LESION_GAP_MM
-        room *= _clear_of(lesion, box, turned.spacing_mm, reach)
+        room *= clear_of(lesion, box, turned.spacing_mm, reach)
     if room.max() < BLOOD_RADIUS_MM + BLOOD_MARGIN_MM:
         return NoReference(
             BLOOD_POOL,
@@ -243,12 +244,12 @@ def blood_pool_reference(
     corner = [part.start for part in box]
     centre = np.rint(pet.index_of(turned.world_of((middle + corner).astype(np.float64)))).astype(np.int64)
     where = f"cylinder {2 * BLOOD_RADIUS_MM:g} mm in diameter, {BLOOD_LENGTH_MM:g} mm long, descending aorta"
-    return _measured(pet, centre, _cylinder(pet), name=BLOOD_POOL, where=where)
+    return _measured(pet, centre, cylinder(pet, BLOOD_RADIUS_MM, BLOOD_LENGTH_MM), name=BLOOD_POOL, where=where)
 
 
 def region_mask(pet: Volume, region: ReferenceRegion) -> Mask:
     """Return the voxels (i, j, k) of a reference region on the grid of the PET."""
-    offsets = _ball(pet, LIVER_RADIUS_MM) if region.name == LIVER else _cylinder(pet)
+    offsets = ball(pet, LIVER_RADIUS_MM) if region.name == LIVER else cylinder(pet, BLOOD_RADIUS_MM, BLOOD_LENGTH_MM)
     centre = np.rint(pet.index_of(np.array(region.centre_mm))).astype(np.int64)
     mask = np.zeros(pet.shape, dtype=bool)
     mask[tuple((offsets + centre).T)] = True
@@ -282,17 +283,6 @@ def _touches_edge(box: Box, shape: Shape3) -> bool:
     return any(part.start == 0 or part.stop == size for part, size in zip(box, shape, strict=True))
 
 
-def _clear_of(lesions: Mask, box: Box, spacing: Vector3, gap_mm: float) -> Mask:
-    """Return where in a box the nearest lesion voxel, in the box or around it, is at least `gap_mm` away."""
-    margin = [math.ceil(gap_mm / mm) for mm in spacing]
-    wide = tuple(slice(max(p.start - m, 0), p.stop + m) for p, m in zip(box, margin, strict=True))
-    around = lesions[wide]
-    inner = tuple(slice(p.start - w.start, p.stop - w.start) for p, w in zip(box, wide, strict=True))
-    if not around.any():
-        return np.ones(around[inner].shape, dtype=bool)
-    return np.asarray(ndimage.distance_transform_edt(~around, sampling=spacing)[inner] >= gap_mm)
-
-
 def _in_right_middle(
     liver: npt.NDArray[np.int64], fitting: npt.NDArray[np.int64], pet: Volume
 ) -> npt.NDArray[np.int64]:
@@ -323,42 +313,6 @@ def _variation(pet: Volume, centres: npt.NDArray[np.int64], offsets: npt.NDArray
         part = variation[first : first + CANDIDATES_AT_ONCE]
         np.divide(suv.std(axis=1), mean, out=part, where=mean > 0)
     return variation
-
-
-def _ball(pet: Volume, radius_mm: float) -> npt.NDArray[np.int64]:
-    """Return the voxels (n, 3), relative to the middle one, whose centres lie in a sphere."""
-    offsets, world = _around(pet, radius_mm)
-    return offsets[(world**2).sum(axis=1) <= radius_mm**2 * (1 + 1e-9)]
-
-
-def _cylinder(pet: Volume) -> npt.NDArray[np.int64]:
-    """Return the voxels (n, 3), relative to the middle one, whose centres lie in the upright blood-pool cylinder."""
-    offsets, world = _around(pet, math.hypot(BLOOD_RADIUS_MM, BLOOD_LENGTH_MM / 2))
-    across = (world[:, :2] ** 2).sum(axis=1) <= BLOOD_RADIUS_MM**2 * (1 + 1e-9)
-    along = np.abs(world[:, 2]) <= BLOOD_LENGTH_MM / 2 * (1 + 1e-9)
-    return offsets[across & along]
-
-
-def _around(pet: Volume, reach_mm: float) -> tuple[npt.NDArray[np.int64], FloatArray]:
-    steps = [math.ceil(reach_mm / mm) for mm in pet.spacing_mm]
-    grid = np.meshgrid(*(np.arange(-n, n + 1) for n in steps), indexing="ij")
-    offsets = np.stack(grid, axis=-1).reshape(-1, 3)
-    return offsets, np.asarray(offsets @ pet.affine[:3, :3].T)
-
-
-def _posterior_depth(slice_mask: Mask, spacing: Vector3) -> FloatArray:
-    """Return the distance (i, j) to the wall, mm, in the part of an aortic slice that lies furthest back."""
-    parts, count = ndimage.label(slice_mask)
-    if count == 0:
-        return np.zeros(slice_mask.shape)
-    area_mm2 = np.bincount(parts.ravel())[1:] * spacing[0] * spacing[1]
-    rows = ndimage.mean(np.indices(slice_mask.shape)[1], parts, np.arange(1, count + 1))
-    wide = np.flatnonzero(area_mm2 >= math.pi * BLOOD_RADIUS_MM**2)
-    if not len(wide):
-        return np.zeros(slice_mask.shape)
-    furthest = 1 + int(wide[np.asarray(rows)[wide].argmin()])
-    padded = np.pad(parts == furthest, 1)
-    return np.asarray(ndimage.distance_transform_edt(padded, sampling=spacing[:2])[1:-1, 1:-1])
 
 
 def _measured(
