@@ -5,7 +5,7 @@ import torch
 
 from uptake.core.errors import UsageError
 from uptake.inference import compiled as module
-from uptake.inference.compiled import compiled, compiled_once, forget, resolve_engine
+from uptake.inference.compiled import compiled, compiled_once, forget, release, resolve_engine
 from uptake.networks.unet import unet
 
 CPU = torch.device("cpu")
@@ -35,6 +35,19 @@ def test_an_earlier_result_is_not_overwritten_by_a_later_call():
     kept = first.clone()
     predictor(-torch.ones(1, 2, 8, 8, 8).cumsum(3))
     assert torch.equal(first, kept)
+
+
+def test_released_working_memory_is_taken_again_with_the_same_logits():
+    pytest.importorskip("openvino")
+    owner = network()
+    facts = {"channels": 2, "window": (8, 8, 8), "smallest": (4, 4, 4), "dtype": torch.float32}
+    predictor = compiled_once(owner, "a", lambda: owner, **facts)
+    x = torch.randn(1, 2, 8, 8, 8, generator=torch.Generator().manual_seed(2))
+    before = predictor(x)
+    release(owner)
+    assert torch.equal(predictor(x), before)
+    assert compiled_once(owner, "a", lambda: owner, **facts) is predictor
+    release(network())  # of one that was never compiled: nothing to free
 
 
 def test_auto_takes_openvino_on_cpus_where_it_loads(monkeypatch):

@@ -84,6 +84,7 @@ def forgetting(monkeypatch):
 
     gone = []
     monkeypatch.setattr(ensemble, "forget", lambda network: gone.append(network.fold))
+    monkeypatch.setattr(ensemble, "release", lambda network: None)
     return gone
 
 

@@ -11,6 +11,7 @@ import importlib.util
 import logging
 import warnings
 from collections.abc import Callable
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -98,12 +99,29 @@ def compiled(network: nn.Module, *, channels: int, window: Shape3, smallest: Sha
     hints = {"INFERENCE_PRECISION_HINT": _HINTS[dtype], "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     program = ov.Core().compile_model(model, "CPU", hints)
 
-    def predict(batch: torch.Tensor) -> torch.Tensor:
+    return Program(program)
+
+
+class Program:
+    """A compiled network: a predictor that can let go of its working memory between cases.
+
+    Parameters
+    ----------
+    program : openvino.CompiledModel
+    """
+
+    def __init__(self, program: Any) -> None:
+        self._program = program
+
+    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
+        """Return the logits of a batch of windows, one after the other."""
         # The result array is reused by the next call, so it is copied.
-        results = [torch.from_numpy(program(item.unsqueeze(0).contiguous().numpy())[0].copy()) for item in batch]
+        results = [torch.from_numpy(self._program(item.unsqueeze(0).contiguous().numpy())[0].copy()) for item in batch]
         return torch.cat(results)
 
-    return predict
+    def release(self) -> None:
+        """Free what the layers work in, several times the size of a window; the next call takes it again."""
+        self._program.release_memory()
 
 
 def compiled_once(
@@ -143,6 +161,13 @@ def compiled_once(
 def forget(owner: nn.Module) -> None:
     """Drop the programs compiled of this network, and with them their memory."""
     _PROGRAMS.pop(owner, None)
+
+
+def release(owner: nn.Module) -> None:
+    """Free the working memory of what was compiled of this network; it stays compiled."""
+    for _, predictor in _PROGRAMS.get(owner, {}).values():
+        if isinstance(predictor, Program):
+            predictor.release()
 
 
 def _weights_fingerprint(network: nn.Module) -> int:

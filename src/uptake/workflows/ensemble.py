@@ -20,7 +20,7 @@ from uptake.inference.budget import (
     flip_order,
     networks_at_a_time,
 )
-from uptake.inference.compiled import forget
+from uptake.inference.compiled import forget, release
 from uptake.inference.memory import Highest, resident_bytes
 from uptake.inference.sliding_window import window_boxes
 from uptake.workflows.bundles import Bundle
@@ -74,6 +74,8 @@ class _Passes:
         """Return the mean logits of the folds, all at once."""
         networks = self.bundle.networks(folds)
         result: Prediction = self.bundle.method.predict(networks, case or self.case, config, **{**self.options, **more})
+        for network in networks:
+            release(network)
         return result
 
     def run_in_turn(self, folds: Sequence[str], config: Any, *, together: int) -> Prediction:
