@@ -196,3 +196,26 @@ def test_the_gates_words_are_escaped(content):
     page = Page()
     page.feed(report_html(replace(content, gate=evil)))
     assert "script" not in page.tags and page.open == []
+
+
+def test_a_report_with_organs_is_whole_and_folds_long_tables(content):
+    from uptake.quantification.assessment import assess
+    from uptake.quantification.response import Patient
+
+    pet, lesions = table()
+    organs = np.zeros((12, 12, 12), np.uint8)
+    organs[2:5, 2:5, 2:5] = 1
+    names = {1: "liver<b>", **{n: f"rib_{n}" for n in range(2, 40)}}
+    organs[11, :, 0] = range(2, 14)
+    organs[11, :, 1] = range(14, 26)
+    organs[11, :, 2] = range(26, 38)
+    found = assess(pet, lesions, patient=Patient("FDG", True), organs=pet.with_array(organs), names=names)
+    pictures = (Picture(content.mip.png, "Reference liver", "Cuts"),)
+    page = report_html(replace(content, table=lesions, organs=found.organs, assessment=found, reference_cuts=pictures))
+    reader = Page()
+    reader.feed(page)
+    assert reader.open == [] and "<b>" not in page and "liver&lt;b&gt;" in page
+    assert "36 more" in page  # ribs without a lesion are folded; the organ with one is not
+    assert page.index("Against healthy tissue") < page.index('id="organs"')
+    assert "not placed: the organ map has no liver" in page and "Reference liver" in page
+    assert page.count('scope="col">Score') == 0  # no reference, no score
