@@ -198,12 +198,12 @@ def pretrain_petct_mae(
     if fabric.is_global_zero:
         state = checkpoints.load(result.last).network
         kind = config.design.kind
-        body = {key: tensor for key, tensor in state.items() if part(kind, key) != "head"}
+        kept = {key: tensor for key, tensor in state.items() if part(kind, key) != "head"}
         heads = {key: tensor for key, tensor in state.items() if part(kind, key) == "head"}
         card = _card(
             name or out.name, config, plan, pool, result.history[-1], licence, allow_overlap, audited, stored_as
         )
-        save_bundle(card, {"0": body, RECONSTRUCTION: heads}, out / "bundle")
+        save_bundle(card, {"0": kept, RECONSTRUCTION: heads}, out / "bundle")
     fabric.barrier()
     padded = sum(one.padded for one in pool.scans)
     return PretrainedBundle(
