@@ -229,17 +229,20 @@ def _findings(
 
     bundle = _bundle(settings.model)
     case = Case(examination.case, image, examination.ct)
-    found = segment(case, model=bundle, device=settings.device, settings=SegmentSettings(mirror=settings.mirror),
-                    gate=False)  # fmt: skip
-    denoised = None
     if settings.denoise:
         from uptake.workflows.denoise import DenoiseSettings, denoise
 
-        denoised = denoise(case, model=bundle, device=settings.device,
-                           settings=DenoiseSettings(mirror=settings.mirror)).image  # fmt: skip
+        # A network that finds organs beside the image is run once for both.
+        both = bool(getattr(bundle.config, "finds_organs", False))
+        made = denoise(case, model=bundle, device=settings.device,
+                       settings=DenoiseSettings(mirror=settings.mirror, organs=both))  # fmt: skip
+        organs = None if made.organs is None else np.asarray(made.organs.array)
+        return (None if organs is None else Found(organs, made.organ_names)), made.image
+    found = segment(case, model=bundle, device=settings.device, settings=SegmentSettings(mirror=settings.mirror),
+                    gate=False)  # fmt: skip
     lesions = None if found.lesions is None else np.asarray(found.lesions.array) > 0
     organs = None if found.organs is None else np.asarray(found.organs.array)
-    return Found(organs, found.organ_names, lesions), denoised
+    return Found(organs, found.organ_names, lesions), None
 
 
 def _coronal(image: Volume) -> FloatArray:
