@@ -27,7 +27,7 @@ from PIL import Image
 from uptake.geometry import Volume
 from uptake.io.image import read_image, read_labels
 from uptake.simulation.labels import ORGAN_IDS
-from uptake.simulation.person import PatientConfig, Sex
+from uptake.simulation.person import Arms, PatientConfig, Sex
 from uptake.workflows.simulate import simulate
 from uptake.workflows.simulated import SimulationSettings
 from uptake.workflows.simulated_anatomy import AnatomyFiles, anatomy_files
@@ -58,13 +58,14 @@ class Subject:
     misalignment: str | float = "drawn"
     doses: tuple[float, ...] = ()
     anatomy: AnatomyFiles | None = None
+    arms: Arms | None = None
 
     def study(self, work: Path) -> Path:
         """Return the patient's study folder, made if it is not there."""
         settings = SimulationSettings(
             tracers=((self.tracer, 1.0),), spacing_mm=SPACING_MM, n_lesions=self.lesions, doses=self.doses,
-            scanner=self.scanner, misalignment=self.misalignment, person=PatientConfig(sex=self.sex, bmi=self.bmi),
-            anatomy=self.anatomy,
+            scanner=self.scanner, misalignment=self.misalignment, anatomy=self.anatomy,
+            person=PatientConfig(sex=self.sex, bmi=self.bmi, arms=self.arms),
         )  # fmt: skip
         label = f"{self.tracer}_{self.scanner}_{self.misalignment}".replace(" ", "")
         return simulate(work / label, seed=self.seed, settings=settings)[0].folder
@@ -91,7 +92,7 @@ BREATHS = (
     Subject(131, "FDG", "female", 25, "Vision 600", 0, misalignment="none"),
     Subject(131, "FDG", "female", 25, "Vision 600", 0, misalignment=18.0),
 )
-BESIDE_REAL = Subject(141, "FDG", "male", 24, "D690", 0)
+BESIDE_REAL = Subject(143, "FDG", "male", 24, "D690", 0, arms="up")
 """Weight and scanner as of the real patient, his height is not known; no lesion, as his lies in the thigh."""
 
 
@@ -153,7 +154,7 @@ def dose(work: Path, data: Path) -> None:
 
 
 def breathing(work: Path, data: Path) -> None:
-    figure, axes = panels(1, 4, 13, 4.6)
+    figure, axes = panels(1, 4, 15, 3.6)
     for n, subject in enumerate(BREATHS):
         study = subject.study(work)
         (pet, _), (ct, _) = (read_image(study / f"{name}.nii.gz") for name in ("pet", "ct"))
@@ -161,7 +162,11 @@ def breathing(work: Path, data: Path) -> None:
         liver = organs.array == ORGAN_IDS["liver"]
         row = int(np.argmax(liver.sum(axis=(0, 2))))
         heights = np.flatnonzero(liver.any(axis=(0, 1)))
-        keep = slice(pet.shape[2] - int(heights[-1]) - 45, pet.shape[2] - int(heights[0]) + 8)
+        middle = pet.shape[0] // 2
+        keep = (
+            slice(pet.shape[2] - int(heights[-1]) - 30, pet.shape[2] - int(heights[0]) + 8),
+            slice(middle - 48, middle + 48),
+        )
         shift = "CT and PET fit" if subject.misalignment == "none" else f"CT {subject.misalignment:g} mm lower"
         show(axes[2 * n], slab(pet, row)[keep], pet, 4.0)
         axes[2 * n].set_title(f"PET, {shift}", fontsize=9)
