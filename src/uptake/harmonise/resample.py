@@ -20,7 +20,7 @@ from uptake.geometry.grid import Grid, same_grid
 from uptake.geometry.volume import Volume
 
 SLAB_VOXELS = 8_000_000
-"""Output voxels (labels included) that `resized_slabs` holds at a time: 32 MB of float32."""
+"""Values that `resized_slabs` holds at a time (labels included): 32 MB of float32."""
 
 ANISOTROPY = 3.0
 """From this ratio of slice to in-plane spacing on, nnU-Net no longer interpolates between slices."""
@@ -112,8 +112,8 @@ def resized_slabs(
 ) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
     """Yield the channels resampled to `shape`, a slab of leading-axis slices at a time.
 
-    Never more than `SLAB_VOXELS` output values exist at once: the memory of restoring C labels on a full grid is that
-    of one slab, not of C grids.
+    Never more than `SLAB_VOXELS` values of a slab exist at once: the memory of restoring C labels on a full grid is
+    that of one slab, not of C grids.
 
     Parameters
     ----------
@@ -132,7 +132,9 @@ def resized_slabs(
     """
     orders = [0 if axis == separate else order for axis in range(3)]
     matrices = [axis_matrix(channels.shape[a + 1], shape[a], orders[a]).astype(np.float32) for a in range(3)]
-    height = max(1, SLAB_VOXELS // (channels.shape[0] * shape[1] * shape[2]))
+    # A slice is largest before, between or after its two in-plane steps.
+    _, _, y, x = channels.shape
+    height = max(1, SLAB_VOXELS // (channels.shape[0] * max(y * x, shape[1] * x, shape[1] * shape[2])))
     for start in range(0, shape[0], height):
         where = slice(start, min(start + height, shape[0]))
         slab = _along(matrices[0][where], channels, 1)
