@@ -87,7 +87,7 @@ def finetune(
     devices: int = 1,
     stored_as: str = "float32",
     assume_suv: bool = False,
-    on_case: Callable[[int, int], None] = lambda done, wanted: None,
+    on_case: Callable[[int, int], None] | None = None,
     on_epoch: Callable[[EpochReport], None] | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> Tuned:
@@ -119,7 +119,7 @@ def finetune(
         Test even on scans that the network was pretrained on.
     device, precision, devices, stored_as, assume_suv
         As in `pretrain_petct_mae`.
-    on_case, on_epoch, on_step : callable
+    on_case, on_epoch, on_step : callable, optional
         Told (done, all) of scans, after each epoch, and (done, all) of steps.
 
     Raises

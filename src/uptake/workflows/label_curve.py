@@ -126,8 +126,8 @@ def label_curve(
     device: str = "auto",
     precision: str = "auto",
     assume_suv: bool = False,
-    on_case: Callable[[int, int], None] = lambda done, wanted: None,
-    on_run: Callable[[int, int], None] = lambda done, wanted: None,
+    on_case: Callable[[int, int], None] | None = None,
+    on_run: Callable[[int, int], None] | None = None,
 ) -> LabelCurve:
     """Train every arm on every fraction of the labels, test all on the same scans, and compare.
 
@@ -151,7 +151,7 @@ def label_curve(
         Of equivalence, in Dice.
     split, split_seed, allow_overlap, device, precision, assume_suv
         As in `finetune`.
-    on_case, on_run : callable
+    on_case, on_run : callable, optional
         Told (done, all) of scans read, and of runs.
 
     Raises
@@ -204,7 +204,8 @@ def label_curve(
             write_json(found, kept)
         facts = {"arm": run.arm, "fraction": run.fraction, "scans": len(chosen), "draw": run.draw, "seed": run.seed}
         rows += [{**facts, **row} for row in read_scores(kept)]
-        on_run(number + 1, len(runs))
+        if on_run is not None:
+            on_run(number + 1, len(runs))
     return conclude(rows, out, margin=margin)
 
 

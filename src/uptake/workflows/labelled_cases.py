@@ -62,7 +62,7 @@ def labelled_cases(
     cache: Path,
     *,
     assume_suv: bool = False,
-    on_case: Callable[[int, int], None] = lambda done, wanted: None,
+    on_case: Callable[[int, int], None] | None = None,
 ) -> LabelledCases:
     """Bring every study with a lesion mask onto the plan's grid, through the cache.
 
@@ -84,7 +84,8 @@ def labelled_cases(
         if found is None:
             found = store(cache, harmonise(case, plan)[0], stamp)
         cases[one.id] = found
-        on_case(number + 1, len(files))
+        if on_case is not None:
+            on_case(number + 1, len(files))
     return LabelledCases(
         {one.id: one for one in files},
         plan,

@@ -171,7 +171,7 @@ def make_pool(
     assume_suv: bool = False,
     keep_going: bool = False,
     jobs: int | None = 1,
-    on_case: Callable[[int, int], None] = lambda done, wanted: None,
+    on_case: Callable[[int, int], None] | None = None,
 ) -> Pool:
     """Bring every scan onto one grid, through the cache, and say what became of each.
 
@@ -191,7 +191,7 @@ def make_pool(
     assume_suv, keep_going
     jobs : int or None
         Processes.
-    on_case : callable
+    on_case : callable, optional
         Told (done, all).
 
     Raises
@@ -205,7 +205,11 @@ def make_pool(
         for files in dataset.files
     ]
     results = run_in_processes(
-        _onto_grid, work, jobs, on_case, stop=lambda one: isinstance(one, _Refused) and not keep_going
+        _onto_grid,
+        work,
+        jobs,
+        on_case or (lambda done, wanted: None),
+        stop=lambda one: isinstance(one, _Refused) and not keep_going,
     )
     refused = [one for one in results if isinstance(one, _Refused)]
     if refused and not keep_going:

@@ -87,7 +87,7 @@ def pretrain_petct_mae(
     stored_as: str = "float32",
     assume_suv: bool = False,
     jobs: int | None = 1,
-    on_case: Callable[[int, int], None] = lambda done, wanted: None,
+    on_case: Callable[[int, int], None] | None = None,
     on_epoch: Callable[[EpochReport], None] | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> PretrainedBundle:
@@ -126,7 +126,7 @@ def pretrain_petct_mae(
         As in `uptake.read`.
     jobs : int or None
         Processes that bring scans onto the grid.
-    on_case, on_epoch, on_step : callable
+    on_case, on_epoch, on_step : callable, optional
         Told (done, all) of scans, after each epoch, and (done, all) of steps.
 
     Raises

@@ -83,7 +83,7 @@ def probe(
     device: str = "auto",
     precision: str = "auto",
     assume_suv: bool = False,
-    on_run: Callable[[int, int], None] = lambda done, wanted: None,
+    on_run: Callable[[int, int], None] | None = None,
 ) -> ProbeResult:
     """Fit a linear map on the frozen features of every arm, for every draw of labelled scans, and compare the arms.
 
@@ -105,7 +105,7 @@ def probe(
         "last" or "multiscale"; see `networks.linear_probe`.
     split, split_seed, allow_overlap, device, precision, assume_suv
         As in `finetune`.
-    on_run : callable
+    on_run : callable, optional
         Told (done, all) of runs.
 
     Raises
@@ -159,7 +159,8 @@ def probe(
                 write_json(found, kept)
             rows += [{"arm": name, "draw": draw, **row} for row in read_scores(kept)]
             done += 1
-            on_run(done, wanted)
+            if on_run is not None:
+                on_run(done, wanted)
     return _concluded(rows, out, list(starts))
 
 
