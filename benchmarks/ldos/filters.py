@@ -4,7 +4,7 @@ A stronger filter always wins on noise and loses on lesions, so a comparison mea
 `of_equal_noise` finds the strength at which the noise in the liver is that of the other image.
 Beside it stands `best_strength`, the strength with the highest PSNR on other patients.
 
-    python benchmarks/ldos/filters.py COHORT --out filters.csv   # the filters alone, on the low-dose twins of a cohort
+    python benchmarks/ldos/filters.py COHORT --out filters.csv   # the filters alone; a stopped run goes on
 
 Non-local means are those of scikit-image (extra "bench"), on the square root of SUV: noise of OSEM images grows with
 uptake, and one strength has to serve the whole body.
@@ -183,7 +183,8 @@ def row_of(case: str, name: str, found: Matched, full: Array, organs: Array, les
     """Return the scores of one image: noise, closeness to the full dose, what became of lesions."""
     quality = image_quality(found.image, full, body=organs > 0)
     row: dict[str, object] = {
-        "case": case, "image": name, "strength": found.strength, "liver_noise": found.cov, "reached": found.reached,
+        "case": case, "image": name, "strength": found.strength, "liver_noise": found.cov,
+        "reached": int(found.reached),
         "psnr_db": quality.psnr_db, "ssim": quality.ssim, "nrmse": quality.nrmse,
         "liver_bias_percent": 100 * (found.image[organs == LIVER].mean() / full[organs == LIVER].mean() - 1),
     }  # fmt: skip
@@ -191,6 +192,12 @@ def row_of(case: str, name: str, found: Matched, full: Array, organs: Array, les
         row["lesion_mean_bias_percent"] = 100 * (found.image[lesions].mean() / full[lesions].mean() - 1)
         row["lesion_max_bias_percent"] = 100 * (found.image[lesions].max() / full[lesions].max() - 1)
     return {key: round(value, 5) if isinstance(value, float | np.floating) else value for key, value in row.items()}
+
+
+COLUMNS = (
+    "case", "image", "strength", "liver_noise", "reached", "psnr_db", "ssim", "nrmse", "liver_bias_percent",
+    "lesion_mean_bias_percent", "lesion_max_bias_percent",
+)  # fmt: skip
 
 
 def main() -> None:
@@ -201,8 +208,11 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=None)
     parser.add_argument("--out", type=Path, default=Path("filters.csv"))
     options = parser.parse_args()
-    rows: list[dict[str, object]] = []
+    rows = _rows(options.out)
+    done = {row["case"] for row in rows}
     for case, *files in list(cases_of(options.cohort, options.dose))[: options.cases]:
+        if case in done:
+            continue
         low, full = (read_image(file)[0] for file in files[:2])
         organs, lesions = (read_labels(file)[0].array for file in files[2:])
         region = core_of(organs == LIVER, lesions > 0, low.spacing_mm)
@@ -211,15 +221,22 @@ def main() -> None:
         for name in FILTERS:
             images[name] = of_equal_noise(name, low.array, low.spacing_mm, region, wanted)
         rows += [row_of(case, name, found, full.array, organs, lesions > 0) for name, found in images.items()]
-    names = list(dict.fromkeys(key for row in rows for key in row))
-    with options.out.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, names, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
+        with options.out.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.DictWriter(stream, COLUMNS, restval="")
+            writer.writeheader()
+            writer.writerows(rows)
     for name in dict.fromkeys(str(row["image"]) for row in rows):
         chosen = [row for row in rows if row["image"] == name]
-        values = {key: [float(row[key]) for row in chosen if key in row] for key in names[2:]}  # type: ignore[arg-type]
+        values = {key: [float(str(row[key])) for row in chosen if row.get(key, "") != ""] for key in COLUMNS[2:]}
         print(f"{name:16s} n={len(chosen)}", *(f"{key}={np.mean(each):.3f}" for key, each in values.items()))
+
+
+def _rows(path: Path) -> list[dict[str, object]]:
+    """Return what an earlier run wrote."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as stream:
+        return [dict(row) for row in csv.DictReader(stream)]
 
 
 if __name__ == "__main__":
