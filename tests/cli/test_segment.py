@@ -324,10 +324,10 @@ def test_a_bug_in_one_case_stops_no_other_and_shows_its_traceback(
 
     real = cohort.segment_case
 
-    def broken(case, **options):
+    def broken(case, bundle, **options):
         if case.id == "a":
             raise ZeroDivisionError("a bug")
-        return real(case, **options)
+        return real(case, bundle, **options)
 
     monkeypatch.setattr(cohort, "segment_case", broken)
     for name in ("a", "b"):
