@@ -78,7 +78,8 @@ def test_pretraining_writes_manifest_log_pictures_and_a_start_without_heads(pret
     bundle = load_bundle(found.bundle)
     assert bundle.card.role == "initialisation"
     assert not any(part("residual", name) == "head" for name in bundle.states["0"])
-    assert bundle.card.training["overlap_checked"] and len(bundle.card.training["pool"]) == 18
+    assert bundle.card.training["overlap_checked"] and len(bundle.card.origin["pool"]) == 18
+    assert bundle.card.origin["sources"][0]["licence"] == "CC BY 4.0"
     with pytest.raises(ModelError, match="without heads"):
         bundle.network()
 
@@ -107,7 +108,7 @@ def test_a_test_scan_in_the_pool_fails_by_default_and_can_be_taken_out(dataset, 
     names.write_text("p0\np1\n")
     found = pretrain_petct_mae([dataset], tmp_path / "a", config=TINY, exclude=read_exclusions(names), **CPU)
     assert found.scans == 8
-    pool = set(load_bundle(found.bundle).card.training["pool"])
+    pool = set(load_bundle(found.bundle).card.origin["pool"])
     assert not pool & set(pools.fingerprints_of("p0", "p0", {}))
     with pytest.raises(InputError, match=r"was pretrained on \d of the 2 test scans"):
         finetune(dataset, tmp_path / "b", init=found.bundle, config=segmentation(), **CPU)
@@ -149,7 +150,7 @@ def test_what_an_audit_found_goes_into_the_card(plain, tmp_path):
     audit = {"sites": {"a": 5, "b": 4}, "scans": 9, "readings": [{**reading, "chance": 0.5, "p": 0.005, "folds": 5}]}
     (tmp_path / "audit.json").write_text(json.dumps(audit))
     found = pretrain_petct_mae([plain], tmp_path / "out", config=replace(TINY, steps=1), audit=tmp_path, **CPU)
-    noted = load_bundle(found.bundle).card.training["site_audit"]
+    noted = load_bundle(found.bundle).card.origin["site_audit"]
     assert noted["sites"] == {"a": 5, "b": 4} and noted["readings"][0]["balanced_accuracy"] == 0.9
     with pytest.raises(InputError, match="is no site audit"):
         pretrain_petct_mae([plain], tmp_path / "out", config=TINY, audit=plain, **CPU)

@@ -276,7 +276,8 @@ def _card(
     stored_as: str,
 ) -> Card:
     started = {} if start is None else {"started_from": f"{start.card.name}, weights {start.checksum[:12]}"}
-    pool = {} if start is None else {"pool": list(start.card.training.get("pool", ()))}
+    # A later test on the same network must still find out whose scans it has seen.
+    origin = {} if start is None else {"kind": petct_mae.NAME, "pool": list(start.card.origin.get("pool", ()))}
     return Card(
         name=name,
         version="1",
@@ -296,7 +297,6 @@ def _card(
             "steps": config.steps,
             "mode": config.mode,
             **started,
-            **pool,
         },
         scores=[{"protocol": "test part, whole scans, seen once", "cases": len(rows), "metrics": summary_values(rows)}],
         limits=["Trained with few labels; check it on cases you know."],
@@ -304,6 +304,7 @@ def _card(
         files={},
         stored_as=stored_as,
         package_version=__version__,
+        origin=origin,
     )
 
 

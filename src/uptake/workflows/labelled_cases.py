@@ -104,7 +104,7 @@ def require_unseen(data: LabelledCases, ids: Sequence[str], start: Bundle) -> No
     InputError
         Naming the first and how many there are.
     """
-    pool = set(start.card.training.get("pool", ()))
+    pool = set(start.card.origin.get("pool", ()))
     seen = [case for case in ids if pool & set(fingerprints_of(case, data.patients[case], data.hashes[case]))]
     if seen:
         raise InputError(

@@ -279,13 +279,10 @@ def _card(
         training={
             "data": ", ".join(one.name for one in pool.datasets),
             "licence": "; ".join(f"{one.name}: {one.licence}" for one in pool.datasets),
-            "sources": pool.sources(),
             "cases": len(pool.scans),
             "steps": config.steps,
             "preset": config.preset,
             "overlap_checked": not allow_overlap,
-            **({"site_audit": dict(audited)} if audited else {}),
-            "pool": pool.fingerprints(),
         },
         scores=scores,
         limits=["A start for training. It segments nothing by itself."],
@@ -294,6 +291,12 @@ def _card(
         stored_as=stored_as,
         package_version=__version__,
         role="initialisation",
+        origin={
+            "kind": petct_mae.NAME,
+            "sources": pool.sources(),
+            "pool": pool.fingerprints(),
+            **({"site_audit": dict(audited)} if audited else {}),
+        },
     )
 
 

@@ -56,7 +56,9 @@ class Card:
     role : str
         "model", or "initialisation": weights without heads, to start training from.
     origin : mapping
-        Of imported weights: where they came from, and what an export back needs (nnU-Net's plans and dataset.json).
+        Of imported weights: where they came from, and what an export back needs (nnU-Net's plans and dataset.json). Of
+        masked pretraining and what was tuned from it: sources with licences, site audit, and digests that recognise the
+        pool's scans and patients.
     """
 
     name: str
