@@ -27,14 +27,14 @@ INTERVAL = "percentile"
 """Groups here are as small as five patients, of whom some have no score; the others need more."""
 METRICS = {"dice": ("Dice", 3), "fp_volume_ml": ("FPvol (mL)", 2), "fn_volume_ml": ("FNvol (mL)", 2)}
 
-Scores = Mapping[tuple[str, float], Mapping[str, Mapping[str, list[float]]]]
-"""(rung, shift) -> metric -> patient -> one score per seed."""
+Scores = Mapping[tuple[str, float], Mapping[str, Mapping[str, dict[int, float]]]]
+"""(rung, shift) -> metric -> patient -> seed -> score."""
 
 
 def read() -> tuple[Scores, dict[str, str], dict[str, list[int]]]:
     """Return the scores, each patient's tracer, and the seeds of each rung."""
-    scores: dict[tuple[str, float], dict[str, dict[str, list[float]]]] = defaultdict(
-        lambda: {metric: defaultdict(list) for metric in METRICS}
+    scores: dict[tuple[str, float], dict[str, dict[str, dict[int, float]]]] = defaultdict(
+        lambda: {metric: defaultdict(dict) for metric in METRICS}
     )
     tracer, seeds = {}, defaultdict(set)
     with CASES.open(encoding="utf-8", newline="") as stream:
@@ -42,13 +42,24 @@ def read() -> tuple[Scores, dict[str, str], dict[str, list[int]]]:
             tracer[row["case"]] = row["tracer"]
             seeds[row["rung"]].add(int(row["seed"]))
             for metric in METRICS:
-                scores[row["rung"], float(row["shift_mm"])][metric][row["case"]].append(float(row[metric] or "nan"))
+                scores[row["rung"], float(row["shift_mm"])][metric][row["case"]][int(row["seed"])] = float(
+                    row[metric] or "nan"
+                )
     return scores, tracer, {rung: sorted(found) for rung, found in seeds.items()}
 
 
-def means(found: Mapping[str, list[float]], patients: Sequence[str]) -> np.ndarray:
-    """Return each patient's mean over seeds, (n,); NaN where the score is undefined (no lesion)."""
-    return np.array([np.mean(found[patient]) for patient in patients])
+def means(found: Mapping[str, Mapping[int, float]], patients: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
+    """Return each patient's mean over `seeds`, (n,); NaN where the score is undefined (no lesion)."""
+    return np.array([np.mean([found[patient][seed] for seed in seeds]) for patient in patients])
+
+
+def before(rungs: Sequence[str], number: int, seeds: Mapping[str, list[int]]) -> tuple[str, list[int]] | None:
+    """Return the nearest rung below that was climbed with the same seeds, and those seeds."""
+    for name in reversed(rungs[:number]):
+        common = sorted(set(seeds[name]) & set(seeds[rungs[number]]))
+        if common:
+            return name, common
+    return None
 
 
 def compared(after: np.ndarray, before: np.ndarray) -> Comparison:
@@ -67,22 +78,27 @@ def main() -> None:
     for number, rung in enumerate(rungs):
         for group, members in groups.items():
             for metric in METRICS:
-                here = means(scores[rung.name, 0.0][metric], members)
+                here = means(scores[rung.name, 0.0][metric], members, seeds[rung.name])
                 defined = here[np.isfinite(here)]
                 found = mean_interval(defined, method=INTERVAL)
                 each = [
-                    float(np.nanmean([scores[rung.name, 0.0][metric][p][n] for p in members]))
-                    for n in range(len(seeds[rung.name]))
+                    float(np.nanmean([scores[rung.name, 0.0][metric][p][seed] for p in members]))
+                    for seed in seeds[rung.name]
                 ]
                 row = {
                     "rung": rung.name, "group": group, "metric": metric, "patients": defined.size,
                     "seeds": len(seeds[rung.name]), "mean": float(defined.mean()), "low": found.low,
                     "high": found.high, "lowest_seed": min(each), "highest_seed": max(each),
                 }  # fmt: skip
-                if number:
-                    before = means(scores[rungs[number - 1].name, 0.0][metric], members)
-                    change = compared(here, before)
+                below = before([one.name for one in rungs], number, seeds)
+                if below is not None:
+                    name, common = below
+                    change = compared(
+                        means(scores[rung.name, 0.0][metric], members, common),
+                        means(scores[name, 0.0][metric], members, common),
+                    )
                     row |= {
+                        "against": name,
                         "change": change.difference, "change_low": change.low, "change_high": change.high,
                         "p_wilcoxon": change.p, "p_sign_flip": change.p_sign_flip,
                     }  # fmt: skip
@@ -111,8 +127,10 @@ def page(
         for name, _ in METRICS.values():
             heads += [name, "change (95 %), p"]
         parts += ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-        for rung in dict.fromkeys(row["rung"] for row in rows):
-            cells = [words[str(rung)], str(len(seeds[str(rung)]))]
+        order = list(dict.fromkeys(row["rung"] for row in rows))
+        for rung in order:
+            previous = order[max(0, order.index(rung) - 1)]
+            cells = [words[str(rung)], ", ".join(map(str, seeds[str(rung)]))]
             for metric, (_, digits) in METRICS.items():
                 row = next(r for r in rows if (r["rung"], r["group"], r["metric"]) == (rung, group, metric))
                 text = f"{row['mean']:.{digits}f} [{row['low']:.{digits}f}, {row['high']:.{digits}f}]"
@@ -121,7 +139,7 @@ def page(
                 cells.append(text)
                 cells.append(
                     f"{row['change']:+.{digits}f} [{row['change_low']:+.{digits}f}, {row['change_high']:+.{digits}f}], "
-                    f"{row['p_wilcoxon']:.2g}"
+                    f"{row['p_wilcoxon']:.2g}" + ("" if row["against"] == previous else f" (against {row['against']})")
                     if "change" in row
                     else "–"
                 )
@@ -135,8 +153,8 @@ def page(
         cells = [words[rung]]
         changes[rung] = {}
         for metric, (_, digits) in METRICS.items():
-            moved = means(scores[rung, SHIFT_MM][metric], patients)
-            still = means(scores[rung, 0.0][metric], patients)
+            moved = means(scores[rung, SHIFT_MM][metric], patients, seeds[rung])
+            still = means(scores[rung, 0.0][metric], patients, seeds[rung])
             changes[rung][metric] = moved - still
             cells.append(_change(compared(moved, still), digits))
         parts.append("| " + " | ".join(cells) + " |")
