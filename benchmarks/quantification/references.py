@@ -34,6 +34,7 @@ from uptake.quantification.reference_regions import (
     liver_reference,
     region_mask,
 )
+from uptake.simulation.labels import ORGAN_IDS
 
 HERE = Path(__file__).parent
 SEED, DOSE = 8100, 0.05
@@ -195,12 +196,16 @@ def in_figures(rows: list[dict], kinds: tuple[str, ...]) -> dict[str, object]:
 
 
 def named(rows: list[dict]) -> dict[str, int]:
-    organs = [row for row in rows if row["drawn_in"] not in TISSUES]
+    # Lesions are also drawn in places that no label stands for: mesentery, axilla, mediastinal nodes.
+    organs = [row for row in rows if row["drawn_in"] in ORGAN_IDS and row["drawn_in"] not in TISSUES]
     return {
         "all": len(rows),
         "drawn_in_an_organ": len(organs),
         "named_after_it": sum(row["organ"] == row["drawn_in"] for row in organs),
-        "with_an_organ": sum(bool(row["organ"]) and row["organ"] not in TISSUES for row in rows),
+        "drawn_between_organs": len(rows) - len(organs),
+        "of_these_named_after_an_organ": sum(
+            bool(row["organ"]) and row["organ"] not in TISSUES for row in rows if row not in organs
+        ),
         "with_a_region": sum(bool(row["region"]) for row in rows),
     }
 
