@@ -242,3 +242,13 @@ def test_train_sends_other_methods_to_their_own_road(folders, tmp_path):
     assert uptake.train_ldos is train_ldos
     with pytest.raises(UsageError, match=r"ldos by uptake\.train_ldos"):
         uptake.train("ldos", folders, tmp_path / "out")
+
+
+def test_the_shipped_model_is_small_and_says_what_it_is():
+    bundle = load_bundle("phantom-ldos-small")
+    assert list(bundle.card.labels) == list(classes_of("ldos")) and bundle.config.denoises
+    assert bundle.card.training["dose_fraction"] == 0.05 and bundle.card.training["tracers"] == ["FAPI-04", "FDG"]
+    assert sum(path.stat().st_size for path in bundle.folder.iterdir()) < 8e6
+    assert any("simulated patients only" in limit for limit in bundle.card.limits)
+    (scores,) = bundle.card.scores
+    assert scores["metrics"]["psnr_db"]["mean"] > scores["metrics"]["low_dose_psnr_db"]["mean"]
