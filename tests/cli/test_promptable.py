@@ -24,6 +24,8 @@ def test_a_checkpoint_file_becomes_a_promptable_bundle(cli, checkpoint, tmp_path
     assert found.code == 0, found.err
     assert "all rights are reserved" in " ".join(found.out.split())
     assert (tmp_path / "model" / "card.json").is_file()
+    exported = cli("export-weights", tmp_path / "model", "-o", tmp_path / "nnunet")
+    assert exported.code == 4 and "a model of seganypet" in " ".join(exported.err.split())
     shown = cli("info", tmp_path / "model")
     assert shown.code == 0 and "seganypet" in shown.out
 

@@ -8,7 +8,7 @@ from typing import Any
 from uptake.core.errors import ModelError
 from uptake.harmonise.plan import AS_STORED, Plan
 from uptake.io.write import require_writable, write_json
-from uptake.methods.lesiontracer import Config
+from uptake.methods.lesiontracer import NAME, Config
 from uptake.workflows.bundles import Bundle, load_bundle
 from uptake.workflows.import_weights import NETWORKS, NORMALISATIONS, RESAMPLING
 from uptake.zoo import nnunet
@@ -40,6 +40,8 @@ def export_weights(model: str | Path | Bundle, out: Path | str) -> Path:
         raise ModelError(
             f"{card.name}: is an initialisation without heads; there is nothing for nnU-Net to predict with."
         )
+    if card.method != NAME:
+        raise ModelError(f"{card.name}: is a model of {card.method}, a network that nnU-Net's predictor does not know.")
     origin = card.origin if card.origin.get("kind") == "nnU-Net v2" else {}
     plans = dict(origin.get("plans") or _plans_of(card, config, plan))
     dataset = dict(origin.get("dataset") or _dataset_of(card, config))
