@@ -34,8 +34,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-COLUMNS = ("model", "flips", "contestant", "round", "wall_s", "cpu_s", "peak_mib", "load")
-SETTINGS = (("phantom", 1), ("finer", 1))
+COLUMNS = ("model", "flips", "tile_step", "contestant", "round", "wall_s", "cpu_s", "peak_mib", "load")
+SETTINGS = (("phantom", 1, 0.5), ("phantom", 1, 0.75), ("phantom", 1, 1.0), ("finer", 1, 0.5))
 RIVAL = "nnU-Net 2.8.1, fp32"
 OURS = {
     "uptake, fp32": ("float32", "auto"),
@@ -54,7 +54,8 @@ import sys, torch
 torch.set_num_threads(int(sys.argv[5]))
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 model, inputs, out, flips = sys.argv[1:5]
-predictor = nnUNetPredictor(tile_step_size=0.5, use_mirroring=flips == "8", perform_everything_on_device=False,
+step = float(sys.argv[6])
+predictor = nnUNetPredictor(tile_step_size=step, use_mirroring=flips == "8", perform_everything_on_device=False,
                             device=torch.device("cpu"), allow_tqdm=False)
 predictor.initialize_from_trained_model_folder(model, use_folds=(0,), checkpoint_name="checkpoint_final.pth")
 predictor.predict_from_files_sequential(inputs, out)
@@ -203,44 +204,38 @@ def _write_folder(
 
 def run(args: argparse.Namespace) -> None:
     """Run whatever is not in race.csv yet."""
-    done = {(row["model"], row["flips"], row["contestant"], row["round"]) for row in _rows(args.work)}
+    key = ("model", "flips", "tile_step", "contestant", "round")
+    done = {tuple(row[name] for name in key) for row in _rows(args.work)}
     for number in range(args.rounds):
-        for model, flips in SETTINGS:
-            if args.only and args.only != f"{model}-{flips}":
+        for model, flips, step in SETTINGS:
+            if args.only and not f"{model}-{flips}-{step:g}".startswith(args.only):
                 continue
             for contestant in (RIVAL, *OURS):
-                if (model, str(flips), contestant, str(number)) in done:
+                if (model, str(flips), f"{step:g}", contestant, str(number)) in done:
                     continue
                 given = args.contestant
                 if given and not (contestant.endswith(given) or contestant.startswith(f"{given} ")):
                     continue
-                _run_one(args, model, flips, contestant, number)
+                _run_one(args, model, flips, step, contestant, number)
 
 
-def _run_one(args: argparse.Namespace, model: str, flips: int, contestant: str, number: int) -> None:
-    out = _folder(args.work, model, flips, contestant)
+def _run_one(args: argparse.Namespace, model: str, flips: int, step: float, contestant: str, number: int) -> None:
+    out = _folder(args.work, model, flips, step, contestant)
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     threads = str(args.threads)
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "nnUNet_compile": "f"}
     environment |= {f"nnUNet_{part}": str(args.work / "nnunet_env") for part in ("raw", "preprocessed", "results")}
     if contestant == RIVAL:
-        given = (args.work / model / "nnunet", args.work / model / "images", out, flips, threads)
+        given = (args.work / model / "nnunet", args.work / model / "images", out, flips, threads, step)
         command = [args.rival_python, "-c", RIVAL_CODE, *map(str, given)]
     else:
         precision, engine = OURS[contestant]
-        command = [sys.executable, "-m", "uptake", "segment", str(args.work / model / "images"), "-o", str(out), "-m"]
-        command += [
-            str(args.work / model / "bundle"),
-            "--precision",
-            precision,
-            "--engine",
-            engine,
-            "--no-gate",
-            "-q",
-            "--assume-suv",
-        ]
-        command += ["--device", "cpu", "--mirror" if flips == 8 else "--no-mirror"]
+        place = args.work / model
+        command = [sys.executable, "-m", "uptake", "segment", str(place / "images"), "-o", str(out)]
+        command += ["-m", str(place / "bundle"), "--precision", precision, "--engine", engine, "--device", "cpu"]
+        command += ["--mirror" if flips == 8 else "--no-mirror", "--tile-step", f"{step:g}"]
+        command += ["--no-gate", "--assume-suv", "-q"]
     load = os.getloadavg()[0]
     began = time.perf_counter()
     with (out / "log.txt").open("w") as log:
@@ -249,11 +244,13 @@ def _run_one(args: argparse.Namespace, model: str, flips: int, contestant: str, 
     wall = time.perf_counter() - began
     if status:
         raise SystemExit(f"{contestant} failed: {(out / 'log.txt').read_text()[-2000:]}")
-    row = {
-        "model": model, "flips": flips, "contestant": contestant, "round": number, "wall_s": round(wall, 2),
-        "cpu_s": round(usage.ru_utime + usage.ru_stime, 2), "peak_mib": round(usage.ru_maxrss / 1024),
+    setting = {"model": model, "flips": flips, "tile_step": f"{step:g}", "contestant": contestant, "round": number}
+    row = setting | {
+        "wall_s": round(wall, 2),
+        "cpu_s": round(usage.ru_utime + usage.ru_stime, 2),
+        "peak_mib": round(usage.ru_maxrss / 1024),
         "load": round(load, 1),
-    }  # fmt: skip
+    }
     file = args.work / "race.csv"
     new = not file.exists()
     with file.open("a", newline="") as stream:
@@ -264,14 +261,14 @@ def _run_one(args: argparse.Namespace, model: str, flips: int, contestant: str, 
     print(json.dumps(row), flush=True)
 
 
-def _agreement(work: Path, model: str, flips: int, contestant: str) -> str:
+def _agreement(work: Path, model: str, flips: int, step: float, contestant: str) -> str:
     """Return in words how the last masks of a contestant and of nnU-Net agree."""
     import nibabel as nib
     import numpy as np
 
     masks = []
     for name in (contestant, RIVAL):
-        out = _folder(work, model, flips, name)
+        out = _folder(work, model, flips, step, name)
         file = next(iter(out.glob("whole*.nii.gz")), None) or out / "whole" / "lesions.nii.gz"
         if not file.exists():
             return "–"
@@ -281,8 +278,8 @@ def _agreement(work: Path, model: str, flips: int, contestant: str) -> str:
     return f"{100 * float((one == other).mean()):.4f} %, Dice {dice:.4f} ({np.count_nonzero(other)} voxels)"
 
 
-def _folder(work: Path, model: str, flips: int, contestant: str) -> Path:
-    return work / model / f"{contestant.replace(', ', '_').replace(' ', '_')}_{flips}"
+def _folder(work: Path, model: str, flips: int, step: float, contestant: str) -> Path:
+    return work / model / f"{contestant.replace(', ', '_').replace(' ', '_')}_{flips}_{step:g}"
 
 
 def _rows(work: Path) -> list[dict[str, str]]:
@@ -309,20 +306,23 @@ def table(args: argparse.Namespace) -> None:
     )
     print("| " + " | ".join((*heads, "same labels")) + " |")
     print("|---" * (len(heads) + 1) + "|")
-    for model, flips in SETTINGS:
+    for model, flips, step in SETTINGS:
         rival: dict[str, float] = {}
         for contestant in (RIVAL, *OURS):
-            mine = [r for r in rows if (r["model"], r["flips"], r["contestant"]) == (model, str(flips), contestant)]
-            if not mine:
+            wanted = (model, str(flips), f"{step:g}", contestant)
+            mine = [r for r in rows if tuple(r[k] for k in ("model", "flips", "tile_step", "contestant")) == wanted]
+            if not mine or not (rival or contestant == RIVAL):
                 continue
             median = {key: statistics.median(float(r[key]) for r in mine) for key in ("wall_s", "cpu_s", "peak_mib")}
             rival = rival or median
-            ratio = [rival[key] / median[key] for key in ("wall_s", "cpu_s")]
-            print(
-                f"| {model} | {flips} | {contestant} | {len(mine)} | {median['wall_s']:.1f} | {median['cpu_s']:.1f} | "
-                f"{median['peak_mib']:.0f} | {ratio[0]:.2f}, {ratio[1]:.2f} | "
-                f"{median['peak_mib'] / rival['peak_mib']:.2f} | {_agreement(args.work, model, flips, contestant)} |"
+            wall, cpu, peak = (median[key] for key in ("wall_s", "cpu_s", "peak_mib"))
+            cells = (
+                *(model, flips, f"{step:g}", contestant, len(mine), f"{wall:.1f}", f"{cpu:.1f}", f"{peak:.0f}"),
+                f"{rival['wall_s'] / wall:.2f}, {rival['cpu_s'] / cpu:.2f}",
+                f"{peak / rival['peak_mib']:.2f}",
+                _agreement(args.work, model, flips, step, contestant),
             )
+            print("| " + " | ".join(map(str, cells)) + " |")
 
 
 def main() -> None:
@@ -339,7 +339,7 @@ def main() -> None:
             verb.add_argument("--rival-python", required=True)
             verb.add_argument("--rounds", type=int, default=3)
             verb.add_argument("--threads", type=int, default=1)
-            verb.add_argument("--only", help="one setting, such as finer-1")
+            verb.add_argument("--only", help="one setting, such as finer-1-0.5")
             verb.add_argument("--contestant", help="its name, or the last or first words of it")
     args = parser.parse_args()
     args.function(args)
