@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 import resource
 import statistics
 import time
@@ -58,6 +59,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=8)
     parser.add_argument("--batches", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--load-only", action="store_true", help="leave the network out")
     parser.add_argument("--setting", nargs="+", default=["small"], choices=list(SETTINGS))
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -71,7 +73,7 @@ def main() -> None:
                 ("MONAI, in the process", lambda c=config, t=theirs: monai_batches(t, c, 0)),
                 ("MONAI, one worker", lambda c=config, t=theirs: monai_batches(t, c, 1)),
             ):
-                rows.append({"setting": name, "arm": arm, "round": number, **measured(source, config, options.batches)})
+                rows.append({"setting": name, "arm": arm, "round": number, **measured(source, config, options)})
                 print(rows[-1], flush=True)
     RESULTS.mkdir(exist_ok=True)
     with (RESULTS / "throughput.csv").open("w", encoding="utf-8", newline="") as stream:
@@ -79,7 +81,7 @@ def main() -> None:
         writer.writeheader()
         writer.writerows(rows)
     for name in options.setting:
-        for stage in ("load_per_s", "step_per_s", "waiting"):
+        for stage in ("load_per_s", "load_cpu_s", "step_per_s", "waiting"):
             median = {
                 arm: statistics.median(row[stage] for row in rows if row["setting"] == name and row["arm"] == arm)
                 for arm in dict.fromkeys(row["arm"] for row in rows)
@@ -139,16 +141,32 @@ def monai_batches(files: list[dict[str, str]], config: Config, workers: int) -> 
         )
 
 
-def measured(source: Callable[[], Iterator[MaskedBatch]], config: Config, batches: int) -> dict[str, float]:
-    """Return samples per second of loading alone and of whole steps, after two batches that do not count."""
+def measured(
+    source: Callable[[], Iterator[MaskedBatch]], config: Config, options: argparse.Namespace
+) -> dict[str, float]:
+    """Return samples per second of loading alone and of whole steps, after two batches that do not count.
+
+    CPU seconds of this process (its threads, not its workers) hold on a busy machine too.
+    """
+    batches = options.batches
     samples = batches * config.batch_size
     stream = source()
     for _ in range(2):
         next(stream)
-    began = time.perf_counter()
+    began, began_cpu = time.perf_counter(), time.process_time()
     for _ in range(batches):
         next(stream)
     load = samples / (time.perf_counter() - began)
+    cpu = (time.process_time() - began_cpu) / samples
+    if options.load_only:
+        stream.close()
+        return {
+            "load_per_s": load,
+            "load_cpu_s": cpu,
+            "step_per_s": math.nan,
+            "waiting": math.nan,
+            "memory_gib": memory(),
+        }
     network = petct_mae.build_network(config)
     optimizer = petct_mae.build_optimizer(network, config)
     waited, began = 0.0, time.perf_counter()
@@ -163,13 +181,17 @@ def measured(source: Callable[[], Iterator[MaskedBatch]], config: Config, batche
         optimizer.step()
     seconds = time.perf_counter() - began
     stream.close()
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     return {
         "load_per_s": load,
+        "load_cpu_s": cpu,
         "step_per_s": samples / seconds,
         "waiting": waited / seconds,
-        "memory_gib": memory,
+        "memory_gib": memory(),
     }
+
+
+def memory() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
 
 
 if __name__ == "__main__":
