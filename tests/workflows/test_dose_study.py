@@ -195,7 +195,7 @@ def test_simulated_patients_at_two_doses(study):
         # Noise grows with the inverse root of the dose: 4.5 times, less what positivity takes.
         assert 2.0 < float(low["liver_cov"]) / float(full["liver_cov"]) < 6.0
         assert float(low["psnr_db"]) < float(full["psnr_db"]) - 8
-        assert abs(float(low["liver_bias_percent"])) < 8
+        assert abs(float(low["liver_bias_percent"])) < 25  # eight voxels of 12 mm
     assert len(table(out / "lesions.csv")) == 8
     assert {row["organ"] for row in table(out / "organs.csv")} == set(LDOS[1:])
     page = (out / "report.html").read_text(encoding="utf-8")

@@ -120,8 +120,8 @@ def _draw(axes: Axes, panel: Panel) -> None:
     for kind, curve in panel.curves.items():
         colour = KINDS.get(kind, SOFT)
         axes.plot(100 * curve.doses, curve.patients.T, color=colour, alpha=0.18, linewidth=0.7, zorder=1)
-        known = np.isfinite(curve.mean)
-        axes.plot(100 * curve.doses[known], curve.mean[known], color=colour, linewidth=1.9, marker="o", markersize=3.8,
+        there = np.isfinite(curve.mean)
+        axes.plot(100 * curve.doses[there], curve.mean[there], color=colour, linewidth=1.9, marker="o", markersize=3.8,
                   label=kind, zorder=4)  # fmt: skip
         # An interval that knows no end is not drawn, rather than drawn as if it were narrow.
         ends = np.isfinite(curve.low) & np.isfinite(curve.high)
@@ -131,6 +131,11 @@ def _draw(axes: Axes, panel: Panel) -> None:
     for limit in panel.limits:
         axes.axhline(limit, color=INK, linewidth=0.9, linestyle=(0, (5, 3)), zorder=2)
     axes.axhline(0.0, color=FAINT, linewidth=0.8, zorder=0)
+    # By patients and means: the interval of very few patients may reach far beyond all of them.
+    shown = [*panel.limits, *(v for c in panel.curves.values() for part in (c.patients, c.mean) for v in part.ravel())]
+    known = [value for value in shown if math.isfinite(value)]
+    room = 0.12 * (max(known) - min(known)) or 0.1 * abs(known[0]) or 1.0
+    axes.set_ylim(min(known) - room, max(known) + room)
     axes.set_xticks(100 * every, [f"{100 * dose:g}" for dose in every], fontsize=8)
     axes.minorticks_off()
     axes.invert_xaxis()

@@ -51,6 +51,8 @@ class Measure:
     change : bool
         Difference to the highest dose of the same patient.
     decimals : int
+    bounds : tuple of float
+        Range of the quantity: intervals are cut there.
     """
 
     name: str
@@ -61,24 +63,40 @@ class Measure:
     reason: str = ""
     change: bool = False
     decimals: int = 2
+    bounds: tuple[float, float] = (-math.inf, math.inf)
 
+
+LEAST = (-100.0, math.inf)
+"""Of an error in per cent of a quantity that is not negative."""
 
 MEASURES = (
-    Measure("liver_cov", "noise: liver CoV", "case", "liver_cov", 0.15,
-            "EANM/EARL ask for a coefficient of variation of 15 % at most", decimals=3),
-    Measure("liver_bias_percent", "liver SUVmean bias (%)", "case", "liver_bias_percent", 5.0,
-            "ours: half of the 10 % that EARL allows a calibration"),
-    Measure("organ_bias_percent", "organ SUVmean bias (%), all organs", "organ", "bias_percent", 5.0,
-            "ours: half of the 10 % that EARL allows a calibration"),
-    Measure("lesion_peak_error_percent", "lesion SUVpeak error (%)", "lesion", "peak_error_percent", 10.0,
-            "QIBA: two scans of one lesion differ by 10 to 12 % (within-subject CoV)"),
-    Measure("lesion_peak_absolute_error_percent", "lesion SUVpeak error (%), without sign", "case",
-            "lesion_peak_absolute_error_percent", 10.0, "as above"),
+    Measure(
+        "liver_cov", "noise: liver CoV", "case", "liver_cov", 0.15,
+        "EANM/EARL ask for a coefficient of variation of 15 % at most", decimals=3, bounds=(0.0, math.inf),
+    ),
+    Measure(
+        "liver_bias_percent", "liver SUVmean bias (%)", "case", "liver_bias_percent", 5.0,
+        "ours: half of the 10 % that EARL allows a calibration", bounds=LEAST,
+    ),
+    Measure(
+        "organ_bias_percent", "organ SUVmean bias (%), all organs", "organ", "bias_percent", 5.0,
+        "ours: half of the 10 % that EARL allows a calibration", bounds=LEAST,
+    ),
+    Measure(
+        "lesion_peak_error_percent", "lesion SUVpeak error (%)", "lesion", "peak_error_percent", 10.0,
+        "QIBA: two scans of one lesion differ by 10 to 12 % (within-subject CoV)", bounds=LEAST,
+    ),
+    Measure(
+        "lesion_peak_absolute_error_percent", "lesion SUVpeak error (%), without sign", "case",
+        "lesion_peak_absolute_error_percent", 10.0, "as above", bounds=(0.0, math.inf),
+    ),
     Measure("psnr_db", "PSNR (dB)", "case", "psnr_db", decimals=1),
-    Measure("organ_dice", "organ Dice", "case", "organ_dice", decimals=3),
-    Measure("organ_dice_change", "organ Dice, change to the highest dose", "case", "organ_dice", 0.02,
-            "ours: two hundredths of Dice", change=True, decimals=3),
-    Measure("lesion_dice", "lesion Dice", "case", "lesion_dice", decimals=3),
+    Measure("organ_dice", "organ Dice", "case", "organ_dice", decimals=3, bounds=(0.0, 1.0)),
+    Measure(
+        "organ_dice_change", "organ Dice, change to the highest dose", "case", "organ_dice", 0.02,
+        "ours: two hundredths of Dice", change=True, decimals=3, bounds=(-1.0, 1.0),
+    ),
+    Measure("lesion_dice", "lesion Dice", "case", "lesion_dice", decimals=3, bounds=(0.0, 1.0)),
 )  # fmt: skip
 
 SHOWN = ("liver_cov", "organ_bias_percent", "lesion_peak_error_percent", "organ_dice", "lesion_dice", "psnr_db")
@@ -150,7 +168,7 @@ def summarised(tables: Mapping[str, Rows]) -> list[Summarised]:
                 values = np.array([row["value"] for row in chosen])
                 names = [str(row["patient"]) for row in chosen]
                 groups = np.unique(names, return_inverse=True)[1].astype(np.int64)
-                interval = mean_interval(values, groups)
+                interval = mean_interval(values, groups, bounds=measure.bounds)
                 patients = {name: float(np.mean([v for v, n in zip(values, names, strict=True) if n == name]))
                             for name in dict.fromkeys(names)}  # fmt: skip
                 found.append(Summarised(image, measure, dose, float(values.mean()), interval.low, interval.high,
