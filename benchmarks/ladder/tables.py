@@ -107,7 +107,7 @@ def main() -> None:
     plain = [{k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows]
     write_csv([{k: row.get(k, "") for k in columns} for row in plain], HERE / "ladder.csv", columns=columns)
     write_text(page(rows, groups, scores, seeds, patients), HERE / "ladder.md")
-    (HERE / "ladder.png").write_bytes(picture(rows, [rung.name for rung in rungs]))
+    (HERE / "ladder.png").write_bytes(picture(rows, [rung.name for rung in rungs], seeds))
     print((HERE / "ladder.md").read_text())
 
 
@@ -170,8 +170,8 @@ def _change(found: Comparison, digits: int) -> str:
     return f"{found.difference:+.{digits}f} [{found.low:+.{digits}f}, {found.high:+.{digits}f}], {found.p:.2g}"
 
 
-def picture(rows: Sequence[Mapping[str, object]], rungs: Sequence[str]) -> bytes:
-    """Return the three scores along the ladder: mean with its interval, and a dot per seed's extreme."""
+def picture(rows: Sequence[Mapping[str, object]], rungs: Sequence[str], seeds: Mapping[str, list[int]]) -> bytes:
+    """Return the three scores along the ladder, seeds in brackets: mean with its interval, extremes of the seeds."""
     figure = new_figure((10.5, 3.6))
     words = {rung.name: rung.words for rung in RUNGS}
     for number, (metric, (name, _)) in enumerate(METRICS.items()):
@@ -183,9 +183,15 @@ def picture(rows: Sequence[Mapping[str, object]], rungs: Sequence[str]) -> bytes
         mean = np.array([r["mean"] for r in found], dtype=float)
         low, high = (np.array([r[key] for r in found], dtype=float) for key in ("low", "high"))
         axes.errorbar(x, mean, yerr=[mean - low, high - mean], fmt="o-", color="#1f4e79", capsize=3, linewidth=1)
-        for key in ("lowest_seed", "highest_seed"):
+        for key in ("lowest_seed", "highest_seed") if max(map(len, seeds.values())) > 1 else ():
             axes.plot(x, [r[key] for r in found], ".", color="#c0504d", markersize=4)
-        axes.set_xticks(x, [words[rung] for rung in rungs], rotation=35, ha="right", fontsize=7)
+        axes.set_xticks(
+            x,
+            [f"{words[rung]} ({', '.join(map(str, seeds[rung]))})" for rung in rungs],
+            rotation=35,
+            ha="right",
+            fontsize=7,
+        )
         axes.set_title(name, fontsize=9)
         axes.tick_params(labelsize=7)
         if metric != "dice":
