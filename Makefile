@@ -2,6 +2,7 @@
 # Without make: python -m venv .venv && .venv/bin/pip install . && .venv/bin/uptake demo
 PYTHON ?= python3
 VENV   ?= .venv
+JOBS   ?= 2
 BIN     = $(VENV)/bin
 
 .PHONY: demo test lint docs clean
@@ -23,7 +24,7 @@ test: $(VENV)/.dev
 	$(BIN)/lint-imports
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -1,4 +1,5 @@
 import gc
+import weakref
 
 import pytest
 import torch
@@ -109,7 +110,8 @@ def test_a_program_lives_no_longer_than_its_network(monkeypatch):
     monkeypatch.setattr(module, "compiled", lambda net, **options: lambda batch: batch)
     owner = network()
     compiled_once(owner, "a", network, channels=2, window=(8, 8, 8), smallest=(4, 4, 4), dtype=torch.float32)
-    before = len(module._PROGRAMS)
+    assert owner in module._PROGRAMS
+    gone = weakref.ref(owner)
     del owner
     gc.collect()
-    assert len(module._PROGRAMS) == before - 1
+    assert gone() is None
