@@ -11,23 +11,18 @@ import torch
 from torch import nn
 
 from uptake.cases import HarmonisedCase, Prediction
-from uptake.core.types import Shape3
-from uptake.inference.compiled import compiled_once
-from uptake.inference.sliding_window import AIR_LOGIT, Predictor, averaged, mirrored, sliding_window
+from uptake.inference.ensemble import WindowRules, predict_windows
+from uptake.inference.sliding_window import AIR_LOGIT, Predictor
 from uptake.networks.denoise_segment_net import DenoiseSegmentNet, Finest, SequentialNet
 
 
 def joint_windows(
     networks: Sequence[nn.Module],
     case: HarmonisedCase,
+    rules: WindowRules,
     *,
     labels: int,
     denoised: bool,
-    window: Shape3,
-    step: float,
-    mirror_axes: Sequence[int],
-    focus: bool,
-    smallest: Shape3,
     device: torch.device | None = None,
     dtype: torch.dtype = torch.float32,
     engine: str = "torch",
@@ -45,47 +40,29 @@ def joint_windows(
     networks : sequence of DenoiseSegmentNet or SequentialNet
         The folds; what they give is averaged.
     case : HarmonisedCase
+    rules : WindowRules
     labels : int
         Logits per voxel, background included; 0: no organs, and the decoder for them does not run.
     denoised : bool
         Also the image. If False the denoising decoder does not run.
-    window, step, mirror_axes, focus
-        As in `sliding_window` and `mirrored`.
-    smallest : tuple of int
-        The smallest window that the network takes, for the compiler.
     device, dtype, engine, skip_air, batch_size, on_window
-        As in `methods.ldos.predict`.
+        As in `predict_windows`.
     """
-    device = device or torch.device("cpu")
-    channels = case.channels.shape[0]
-    prepared = []
-    for given in networks:
-        given.to(device).eval()
-        view = partial(_view, given, labels=labels > 0, denoised=denoised)
-        predictor: Predictor
-        if engine == "openvino":
-            form = f"{'organs' if labels else 'no organs'}, {'image' if denoised else 'no image'}"
-            predictor = compiled_once(
-                given, form, view, channels=channels, window=window, smallest=smallest, dtype=dtype
-            )
-        else:
-            predictor = view()
-        if not labels:
-            predictor = _after_zeros(predictor)
-        prepared.append(mirrored(predictor, mirror_axes))
-    with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-        return sliding_window(
-            case.channels,
-            averaged(prepared),
-            labels=max(labels, 1) + denoised,
-            window=window,
-            step=step,
-            body=case.body if skip_air else None,
-            focus=focus,
-            batch_size=batch_size,
-            device=device,
-            on_window=on_window,
-        )
+    return predict_windows(
+        networks,
+        case,
+        rules,
+        labels=max(labels, 1) + denoised,
+        form=f"{'organs' if labels else 'no organs'}, {'image' if denoised else 'no image'}",
+        view=partial(_view, labels=labels > 0, denoised=denoised),
+        after=None if labels else _after_zeros,
+        device=device,
+        dtype=dtype,
+        engine=engine,
+        skip_air=skip_air,
+        batch_size=batch_size,
+        on_window=on_window,
+    )
 
 
 def image_of(found: Prediction, case: HarmonisedCase) -> npt.NDArray[np.float32]:

@@ -25,6 +25,7 @@ from uptake.core.anatomy import classes_of
 from uptake.core.errors import ModelError, UsageError
 from uptake.core.types import Shape3, Vector3
 from uptake.harmonise.normalise import unscaled
+from uptake.inference.ensemble import WindowRules
 from uptake.inference.joint import image_of, joint_windows
 from uptake.networks.denoise_segment_net import OUTPUTS, DenoiseSegmentNet, SequentialNet
 from uptake.networks.unet import ENCODERS
@@ -453,7 +454,7 @@ def predict(
     if not config.finds_organs:
         raise ModelError("this model denoises and finds no organs; use uptake denoise.")
     return joint_windows(
-        networks, case, labels=len(config.labels), denoised=False, **_layout(config), device=device, dtype=dtype,
+        networks, case, _window_rules(config), labels=len(config.labels), denoised=False, device=device, dtype=dtype,
         engine=engine, skip_air=skip_air, batch_size=batch_size, on_window=on_window,
     )  # fmt: skip
 
@@ -506,7 +507,7 @@ def denoise(
     organs = organs and config.finds_organs
     labels = len(config.labels) if organs else 0
     found = joint_windows(
-        networks, case, labels=labels, denoised=True, **_layout(config), device=device, dtype=dtype, engine=engine,
+        networks, case, _window_rules(config), labels=labels, denoised=True, device=device, dtype=dtype, engine=engine,
         skip_air=skip_air, batch_size=batch_size, on_window=on_window,
     )  # fmt: skip
     suv = np.maximum(unscaled(image_of(found, case), case.scales[0]), 0.0)
@@ -514,11 +515,6 @@ def denoise(
     return Denoised(suv, prediction)
 
 
-def _layout(config: Config) -> dict[str, Any]:
-    return {
-        "window": config.window,
-        "step": config.tile_step,
-        "mirror_axes": config.mirror_axes,
-        "focus": config.focus,
-        "smallest": tuple(2 * d for d in config.divisors),
-    }
+def _window_rules(config: Config) -> WindowRules:
+    a, b, c = (2 * divisor for divisor in config.divisors)
+    return WindowRules(config.window, config.tile_step, config.mirror_axes, (a, b, c), focus=config.focus)

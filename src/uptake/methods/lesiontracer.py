@@ -25,8 +25,7 @@ from uptake.cases import HarmonisedCase, Prediction
 from uptake.core.anatomy import classes_of
 from uptake.core.errors import UsageError
 from uptake.core.types import Shape3, Vector3
-from uptake.inference.compiled import compiled_once
-from uptake.inference.sliding_window import Predictor, averaged, mirrored, sliding_window
+from uptake.inference.ensemble import WindowRules, predict_windows
 from uptake.networks.unet import ENCODERS, BothHeads, finest_only, unet
 from uptake.sampling.augment import AugmentRules
 from uptake.sampling.batches import Batch, BatchRules
@@ -432,42 +431,31 @@ def predict(
     on_window : callable, optional
         Told (done, all).
     """
-    device = device or torch.device("cpu")
     organ_classes = len(config.organs) if organs else 0
-    prepared = []
-    for given in networks:
-        given.to(device).eval()
+    rules = WindowRules(
+        config.window,
+        config.tile_step,
+        config.mirror_axes,
+        (2 * config.divisors[0], 2 * config.divisors[1], 2 * config.divisors[2]),
+        focus=config.focus,
+        layers=config.transpose.index(0),
+    )
+    return predict_windows(
+        networks,
+        case,
+        rules,
+        labels=len(config.labels),
+        organs=organ_classes,
+        form="lesions and organs" if organ_classes else "lesions",
         # Only the finest logits are wanted; networks are copied shallowly, so that the caller's stay as they are.
-        single = partial(_single, given, both=bool(organ_classes))
-        predictor: Predictor
-        if engine == "openvino":
-            predictor = compiled_once(
-                given,
-                "lesions and organs" if organ_classes else "lesions",
-                single,
-                channels=len(config.channels),
-                window=config.window,
-                smallest=tuple(2 * d for d in config.divisors),
-                dtype=dtype,
-            )
-        else:
-            predictor = single()
-        prepared.append(mirrored(predictor, config.mirror_axes))
-    with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-        return sliding_window(
-            case.channels,
-            averaged(prepared),
-            labels=len(config.labels),
-            organs=organ_classes,
-            window=config.window,
-            step=config.tile_step,
-            body=case.body if skip_air else None,
-            focus=config.focus,
-            layers=config.transpose.index(0),
-            batch_size=batch_size,
-            device=device,
-            on_window=on_window,
-        )
+        view=partial(_single, both=bool(organ_classes)),
+        device=device,
+        dtype=dtype,
+        engine=engine,
+        skip_air=skip_air,
+        batch_size=batch_size,
+        on_window=on_window,
+    )
 
 
 def _single(network: nn.Module, *, both: bool) -> nn.Module:

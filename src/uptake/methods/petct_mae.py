@@ -26,8 +26,7 @@ from uptake.core.errors import UsageError
 from uptake.core.types import Shape3, Vector3
 from uptake.harmonise.normalise import ChannelRule
 from uptake.harmonise.plan import Plan
-from uptake.inference.compiled import compiled_once
-from uptake.inference.sliding_window import Predictor, averaged, mirrored, sliding_window
+from uptake.inference.ensemble import WindowRules, predict_windows
 from uptake.networks.backbones import Architecture, architecture, build, part
 from uptake.sampling.augment import NO_AUGMENTATION, AugmentRules
 from uptake.sampling.batches import Batch, BatchRules
@@ -467,36 +466,22 @@ def predict(
     """
     if not config.labels:
         raise UsageError("a pretrained network gives images back, no labels; fine-tune it first (uptake finetune).")
-    device = device or torch.device("cpu")
-    prepared = []
-    for network in networks:
-        ready = network.to(device).eval()
-        predictor: Predictor = ready
-        if engine == "openvino":
-            side = 2 * config.design.divisor
-            predictor = compiled_once(
-                ready,
-                "labels",
-                ready.eval,
-                channels=len(config.channels),
-                window=config.window,
-                smallest=(side, side, side),
-                dtype=dtype,
-            )
-        prepared.append(mirrored(predictor, config.mirror_axes))
-    with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-        return sliding_window(
-            case.channels,
-            averaged(prepared),
-            labels=len(config.labels),
-            window=config.window,
-            step=config.tile_step,
-            body=case.body if skip_air else None,
-            focus=config.focus,
-            batch_size=batch_size,
-            device=device,
-            on_window=on_window,
-        )
+    side = 2 * config.design.divisor
+    rules = WindowRules(config.window, config.tile_step, config.mirror_axes, (side, side, side), focus=config.focus)
+    return predict_windows(
+        networks,
+        case,
+        rules,
+        labels=len(config.labels),
+        form="labels",
+        view=nn.Module.eval,
+        device=device,
+        dtype=dtype,
+        engine=engine,
+        skip_air=skip_air,
+        batch_size=batch_size,
+        on_window=on_window,
+    )
 
 
 def like(base: Config, other: Any, plan: Plan) -> Config:
