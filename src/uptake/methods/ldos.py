@@ -23,6 +23,7 @@ from torch import nn
 from uptake.cases import HarmonisedCase, Prediction
 from uptake.core.anatomy import classes_of
 from uptake.core.errors import ModelError, UsageError
+from uptake.core.plain import as_tuples
 from uptake.core.types import Shape3, Vector3
 from uptake.harmonise.normalise import unscaled
 from uptake.inference.ensemble import WindowRules
@@ -40,6 +41,7 @@ from uptake.training.joint_losses import (
     denoising_loss,
     organ_loss,
 )
+from uptake.training.optimisers import optimiser
 from uptake.training.protocol import FitSettings
 from uptake.training.schedules import poly, warmup_cosine
 
@@ -295,8 +297,8 @@ class Config:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Config:
         """Return the configuration that `as_json` wrote."""
-        rest = {key: _tuples(value) for key, value in values.items() if key != "augment"}
-        rules = {key: _tuples(value) for key, value in values["augment"].items()}
+        rest = {key: as_tuples(value) for key, value in values.items() if key != "augment"}
+        rules = {key: as_tuples(value) for key, value in values["augment"].items()}
         return cls(**rest, augment=AugmentRules(**rules))
 
     def fitted_to(self, median_shape: Sequence[float]) -> Config:
@@ -318,11 +320,6 @@ class Config:
             self.window, self.batch_size, self.foreground_share, self.channels, spacing_mm, self.augment, self.seed
         )
         return PairRules(batch, self.misalign)
-
-
-def _tuples(value: Any) -> Any:
-    """Return JSON's lists as tuples, at any depth."""
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 def build_network(config: Config) -> DenoiseSegmentNet | SequentialNet:
@@ -353,12 +350,12 @@ def build_network(config: Config) -> DenoiseSegmentNet | SequentialNet:
 
 def build_optimizer(network: nn.Module, config: Config) -> torch.optim.Optimizer:
     """Return the optimiser over all parameters."""
-    parameters = list(network.parameters())
-    if config.optimiser == "sgd":
-        return torch.optim.SGD(
-            parameters, config.learning_rate, momentum=0.99, nesterov=True, weight_decay=config.weight_decay
-        )
-    return torch.optim.AdamW(parameters, config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay)
+    return optimiser(
+        network.parameters(),
+        config.optimiser,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+    )
 
 
 def learning_rate(step: int, config: Config) -> float:

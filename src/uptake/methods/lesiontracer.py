@@ -24,12 +24,14 @@ from torch import nn
 from uptake.cases import HarmonisedCase, Prediction
 from uptake.core.anatomy import classes_of
 from uptake.core.errors import UsageError
+from uptake.core.plain import as_tuples
 from uptake.core.types import Shape3, Vector3
 from uptake.inference.ensemble import WindowRules, predict_windows
 from uptake.networks.unet import ENCODERS, BothHeads, finest_only, unet
 from uptake.sampling.augment import AugmentRules
 from uptake.sampling.batches import Batch, BatchRules
 from uptake.training.losses import deeply_supervised
+from uptake.training.optimisers import optimiser
 from uptake.training.protocol import FitSettings
 from uptake.training.schedules import poly, warmup_cosine
 
@@ -285,10 +287,10 @@ class Config:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Config:
         """Return the configuration that `as_json` wrote."""
-        rest = {key: _tuples(value) for key, value in values.items() if key != "augment"}
+        rest = {key: as_tuples(value) for key, value in values.items() if key != "augment"}
         # Cards of 0.1 knew no separate_z, and their models were trained without it.
         rest.setdefault("separate_z", False)
-        rules = {key: _tuples(value) for key, value in values["augment"].items()}
+        rules = {key: as_tuples(value) for key, value in values["augment"].items()}
         return cls(**rest, augment=AugmentRules(**rules))
 
     def fitted_to(self, median_shape: Sequence[float]) -> Config:
@@ -329,11 +331,6 @@ misalignment too, are rigid in the body. body-windows: inference windows are lai
 """
 
 
-def _tuples(value: Any) -> Any:
-    """Return JSON's lists as tuples, at any depth."""
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
-
-
 def build_network(config: Config) -> nn.Module:
     """Return the network, freshly initialised from ``config.seed``, for tensors (b, 2, z, y, x) in (CT, PET) order."""
     with torch.random.fork_rng(devices=[]):
@@ -354,12 +351,12 @@ def build_network(config: Config) -> nn.Module:
 
 def build_optimizer(network: nn.Module, config: Config) -> torch.optim.Optimizer:
     """Return the optimiser over all parameters."""
-    parameters = list(network.parameters())
-    if config.optimiser == "sgd":
-        return torch.optim.SGD(
-            parameters, config.learning_rate, momentum=0.99, nesterov=True, weight_decay=config.weight_decay
-        )
-    return torch.optim.AdamW(parameters, config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay)
+    return optimiser(
+        network.parameters(),
+        config.optimiser,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+    )
 
 
 def learning_rate(step: int, config: Config) -> float:

@@ -23,6 +23,7 @@ from torch import nn
 
 from uptake.cases import HarmonisedCase, Prediction
 from uptake.core.errors import UsageError
+from uptake.core.plain import as_tuples
 from uptake.core.types import Shape3, Vector3
 from uptake.harmonise.normalise import ChannelRule
 from uptake.harmonise.plan import Plan
@@ -31,6 +32,7 @@ from uptake.networks.backbones import Architecture, architecture, build, part
 from uptake.sampling.augment import NO_AUGMENTATION, AugmentRules
 from uptake.sampling.batches import Batch, BatchRules
 from uptake.sampling.masking import MaskedBatch, MaskRules, block_grid
+from uptake.training.optimisers import optimiser
 from uptake.training.protocol import FitSettings
 from uptake.training.reconstruction import ReconstructionRules, reconstruction_loss
 from uptake.training.schedules import poly, warmup_cosine
@@ -324,9 +326,9 @@ class Config:
     def from_json(cls, values: Mapping[str, Any]) -> Config:
         """Return the configuration that `as_json` wrote."""
         parts = {"masks": MaskRules, "loss": ReconstructionRules, "augment": AugmentRules}
-        rest = {name: _tuples(value) for name, value in values.items() if name not in parts}
+        rest = {name: as_tuples(value) for name, value in values.items() if name not in parts}
         nested = {
-            name: kind(**{key: _tuples(value) for key, value in values[name].items()}) for name, kind in parts.items()
+            name: kind(**{key: as_tuples(value) for key, value in values[name].items()}) for name, kind in parts.items()
         }
         return cls(**rest, **nested)
 
@@ -347,11 +349,6 @@ class Config:
         return BatchRules(
             self.window, self.batch_size, self.foreground_share, self.channels, spacing_mm, self.augment, self.seed
         )
-
-
-def _tuples(value: Any) -> Any:
-    """Return JSON's lists as tuples, at any depth."""
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
 def build_network(config: Config) -> nn.Module:
@@ -384,12 +381,13 @@ def build_optimizer(network: nn.Module, config: Config) -> torch.optim.Optimizer
     for name, parameter in network.named_parameters():
         if part(kind, name) not in trained:
             parameter.requires_grad_(False)
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    if config.optimiser == "sgd":
-        return torch.optim.SGD(
-            parameters, config.learning_rate, momentum=0.99, nesterov=True, weight_decay=config.weight_decay
-        )
-    return torch.optim.AdamW(parameters, config.learning_rate, weight_decay=config.weight_decay)
+    return optimiser(
+        (parameter for parameter in network.parameters() if parameter.requires_grad),
+        config.optimiser,
+        learning_rate=config.learning_rate,
+        weight_decay=config.weight_decay,
+        betas=(0.9, 0.999),
+    )
 
 
 def learning_rate(step: int, config: Config) -> float:
