@@ -7,9 +7,6 @@ import json
 import numpy as np
 import pytest
 
-from uptake.cli.probe import named_bundles
-from uptake.core.errors import UsageError
-
 NETWORK = (
     "--preset", "small", "--features", "4,8", "--blocks", "1,1", "--window", "8", "8", "8", "--spacing-mm", "8", "8",
     "8", "--mask-block", "4", "4", "4", "--steps", "2", "--device", "cpu", "--precision", "32-true",
@@ -74,14 +71,3 @@ def test_a_licence_file_that_is_none_is_refused(cli, dataset, tmp_path):
     (tmp_path / "licences.json").write_text("[]")
     ran = cli("pretrain", "petct_mae", dataset, "-o", tmp_path / "out", "--licences", tmp_path / "licences.json")
     assert ran.code == 4 and "is no JSON file {dataset: licence}" in " ".join(ran.err.split())
-
-
-def test_bundles_are_named_or_called_after_their_folder():
-    assert named_bundles(["a=x/bundle", "runs/start/bundle", "other"]) == {
-        "a": "x/bundle",
-        "start": "runs/start/bundle",
-        "other": "other",
-    }
-    for wrong in (["a=x", "a=y"], ["=x"], ["a="]):
-        with pytest.raises(UsageError, match="NAME=BUNDLE"):
-            named_bundles(wrong)

@@ -8,14 +8,14 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from uptake.cli.console import complain, progress, say, table
-from uptake.core.errors import CohortError, UsageError
-
-Switch = Annotated[bool, Parameter(negative="")]
+from uptake.cli.options import Device, Out, Quiet, Switch
+from uptake.cli.values import decimals, tracer_shares
+from uptake.core.errors import CohortError
 
 
 def dose_study(
     *studies: Path,
-    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    out: Out,
     dose: str = "1,0.5,0.25,0.1,0.05,0.02",
     model: Annotated[str | None, Parameter(name=["--model", "-m"])] = None,
     denoise: Switch = False,
@@ -28,11 +28,11 @@ def dose_study(
     organ_labels: str | None = None,
     without_ct: Switch = False,
     assume_suv: Switch = False,
-    device: str = "auto",
+    device: Device = "auto",
     mirror: bool = True,
     jobs: Annotated[int | None, Parameter(name=["--jobs", "-j"])] = 1,
     again: Switch = False,
-    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative="")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """How low can we go? The same patients at several doses: noise, bias, lesion peaks, organs, with intervals.
 
@@ -69,22 +69,14 @@ def dose_study(
         Make the attenuation of the PET itself although there is a CT.
     assume_suv
         Take PETs as SUV although their values say otherwise.
-    device
-        auto, cpu, cuda, cuda:1, mps.
     mirror
         Average over the flips that the model names. --no-mirror for speed.
     jobs
         Processes.
     again
         Do complete cases anew.
-    quiet
-        Print nothing but errors.
     """
-    try:
-        doses = tuple(float(part) for part in dose.split(",") if part.strip())
-    except ValueError:
-        raise UsageError(f"--dose takes fractions with commas between, such as 1,0.1,0.05; came {dose!r}.") from None
-    from uptake.cli.simulate import _tracers
+    doses = decimals(dose, "--dose", such_as="1,0.1,0.05")
     from uptake.workflows.dose_sources import RealSource, SimulatedSource, Source, cohort_sources
     from uptake.workflows.dose_study import DoseStudySettings
     from uptake.workflows.dose_study import dose_study as study
@@ -96,7 +88,7 @@ def dose_study(
     settings = DoseStudySettings(doses, model, denoise, mirror, device)
     sources: list[Source] = []
     if not studies:
-        asked = SimulationSettings(tracers=_tracers(tracers), spacing_mm=(spacing_mm,) * 3, scanner=scanner)
+        asked = SimulationSettings(tracers=tracer_shares(tracers), spacing_mm=(spacing_mm,) * 3, scanner=scanner)
         sources = [SimulatedSource(n, asked) for n in range(seed, seed + patients)]
     for folder in studies:
         cohort = cohort_sources(folder)

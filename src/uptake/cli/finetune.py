@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
-
-from cyclopts import Parameter
+from typing import Literal
 
 from uptake.cli.console import progress, say
+from uptake.cli.options import Device, Out, Quiet, Switch
+from uptake.cli.options_training import (
+    AssumeSuv,
+    BundleName,
+    Licence,
+    Precision,
+    SubsetSeed,
+    TunedBatchSize,
+    TunedLearningRate,
+    given,
+    hush_fabric,
+)
 from uptake.core.errors import UsageError
 
 
@@ -16,27 +26,27 @@ def finetune(
     dataset: Path,
     /,
     *,
-    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    out: Out,
     init: str | None = None,
     backbone: str | None = None,
     fraction: float = 1.0,
     draw: int = 0,
     mode: Literal["full", "decoder", "head"] = "full",
     split: Path | None = None,
-    split_seed: int = 0,
+    split_seed: SubsetSeed = 0,
     steps: int | None = None,
     epochs: int | None = None,
-    batch_size: int | None = None,
-    learning_rate: float | None = None,
+    batch_size: TunedBatchSize = None,
+    learning_rate: TunedLearningRate = None,
     seed: int | None = None,
-    allow_overlap: Annotated[bool, Parameter(negative="")] = False,
-    name: str | None = None,
-    licence: str = "not stated",
-    device: str = "auto",
+    allow_overlap: Switch = False,
+    name: BundleName = None,
+    licence: Licence = "not stated",
+    device: Device = "auto",
     devices: int = 1,
-    precision: str = "auto",
-    assume_suv: Annotated[bool, Parameter(negative="")] = False,
-    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative="")] = False,
+    precision: Precision = "auto",
+    assume_suv: AssumeSuv = False,
+    quiet: Quiet = False,
 ) -> None:
     """Train a pretrained network to find lesions with a share of the labels; test it once; write a model.
 
@@ -61,37 +71,17 @@ def finetune(
         What may change: full, decoder (and head), head.
     split
         JSON file with the lists train, validation, test; by default 70, 10, 20 % of the patients, drawn.
-    split_seed
-        Of the drawn split and of the subsets.
     steps
         Optimiser steps, whatever the fraction; by default 17,500, or 1,000 for the small network.
     epochs
         Passes over the chosen scans instead: fewer labels are then trained on for fewer steps. The paper: 100.
-    batch_size
-        Windows per step.
-    learning_rate
-        Instead of the published one.
     seed
         Of the head and the windows.
     allow_overlap
         Test even on scans that the network was pretrained on.
-    name
-        Of the bundle.
-    licence
-        Of the weights; written into the card.
-    device
-        auto, cpu, cuda, cuda:1, mps.
     devices
         How many of them, data-parallel.
-    precision
-        auto (bfloat16 where the device has it), 32-true, bf16-mixed, 16-mixed.
-    assume_suv
-        Take every PET as SUV although its values say otherwise.
-    quiet
-        Print nothing but errors.
     """
-    import logging
-
     if init is not None and backbone is not None:
         raise UsageError("--backbone names a network to train from scratch; with --init it is the bundle's.")
     if steps is not None and epochs is not None:
@@ -105,15 +95,15 @@ def finetune(
     from uptake.workflows.finetune import finetune as workflow
     from uptake.workflows.finetune import planned
 
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    hush_fabric()
     start = None if init is None else load_bundle(init)
     fresh = None
     if start is None:
         small = backbone is None or backbone == "resenc_small"
         fresh = (Config.small() if small else Config.published(str(backbone))).for_segmentation()
     _, config = planned(start, fresh)
-    changes = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed, "mode": mode}
-    config = replace(config, **{key: value for key, value in changes.items() if value is not None})
+    changes = given(steps=steps, batch_size=batch_size, learning_rate=learning_rate, seed=seed, mode=mode)
+    config = replace(config, **changes)
 
     def on_epoch(report: EpochReport) -> None:
         row = report.row

@@ -4,35 +4,46 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
-
-from cyclopts import Parameter
+from typing import Literal
 
 from uptake.cli.console import progress, say
-from uptake.core.errors import UsageError
+from uptake.cli.options import Device, Out, Quiet
+from uptake.cli.options_training import (
+    AllowOverlap,
+    AssumeSuv,
+    Bundles,
+    DrawnSplit,
+    Precision,
+    SubsetSeed,
+    TunedBatchSize,
+    TunedLearningRate,
+    given,
+    hush_fabric,
+)
+from uptake.cli.values import decimals, named_bundles
 
 
 def label_curve(
     dataset: Path,
     /,
     *,
-    out: Annotated[Path, Parameter(name=["--out", "-o"])],
-    init: Annotated[list[str], Parameter(negative=())],
+    out: Out,
+    init: Bundles,
     fractions: str = "0.1,0.3,1.0",
     draws: int = 5,
     seeds: int = 1,
     mode: Literal["full", "decoder", "head"] = "full",
     steps: int | None = None,
-    batch_size: int | None = None,
-    learning_rate: float | None = None,
+    batch_size: TunedBatchSize = None,
+    learning_rate: TunedLearningRate = None,
     margin: float = 0.02,
-    split: Path | None = None,
-    split_seed: int = 0,
-    allow_overlap: Annotated[bool, Parameter(negative="")] = False,
-    device: str = "auto",
-    precision: str = "auto",
-    assume_suv: Annotated[bool, Parameter(negative="")] = False,
-    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative="")] = False,
+    split: DrawnSplit = None,
+    split_seed: SubsetSeed = 0,
+    allow_overlap: AllowOverlap = False,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    assume_suv: AssumeSuv = False,
+    quiet: Quiet = False,
 ) -> None:
     """Does pretraining save labels on this dataset? Dice against the share of labels, from scratch and pretrained.
 
@@ -57,44 +68,19 @@ def label_curve(
         What may change in pretrained arms: full, decoder (and head), head; from scratch all of it always does.
     steps
         Optimiser steps of every run; by default 17,500, or 1,000 for the small network.
-    batch_size
-        Windows per step.
-    learning_rate
-        Instead of the published one.
     margin
         Of equivalence, in Dice: a smaller difference does not matter.
-    split
-        JSON file with the lists train, validation, test; by default drawn by patient.
-    split_seed
-        Of the drawn split and of the subsets.
-    allow_overlap
-        Test even on scans that a network was pretrained on.
-    device
-        auto, cpu, cuda, cuda:1, mps.
-    precision
-        auto (bfloat16 where the device has it), 32-true, bf16-mixed, 16-mixed.
-    assume_suv
-        Take every PET as SUV although its values say otherwise.
-    quiet
-        Print nothing but errors.
     """
-    import logging
-
-    from uptake.cli.probe import named_bundles
-
     arms = named_bundles(init)
-    try:
-        shares = tuple(float(one) for one in fractions.split(","))
-    except ValueError as error:
-        raise UsageError(f"--fractions takes numbers with commas, came {fractions!r}.") from error
+    shares = decimals(fractions, "--fractions", such_as="0.1,0.3,1.0")
     from uptake.workflows.bundles import load_bundle
     from uptake.workflows.finetune import planned
     from uptake.workflows.label_curve import label_curve as workflow
 
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    hush_fabric()
     _, config = planned(load_bundle(next(iter(arms.values()))), None)
-    changes = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "mode": mode}
-    config = replace(config, **{key: value for key, value in changes.items() if value is not None})
+    changes = given(steps=steps, batch_size=batch_size, learning_rate=learning_rate, mode=mode)
+    config = replace(config, **changes)
     with progress("reading", quiet=quiet) as on_case, progress("runs", quiet=quiet) as on_run:
         found = workflow(
             dataset,

@@ -4,37 +4,52 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from uptake.cli.console import progress, say
-from uptake.cli.train import numbers
+from uptake.cli.options import Device, Out, Quiet
+from uptake.cli.options_training import (
+    BatchSize,
+    Blocks,
+    BundleName,
+    Features,
+    LearningRate,
+    Licence,
+    Precision,
+    Seed,
+    Spacing,
+    Window,
+    given,
+    hush_fabric,
+)
+from uptake.cli.values import numbers
 
 
 def lesiontracer(
     datasets: Annotated[list[Path], Parameter(negative=())],
     /,
     *,
-    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    out: Out,
     preset: Literal["auto", "published", "small"] = "auto",
     sampling: Literal["case", "dataset"] = "case",
     stem: str | None = None,
     steps: int | None = None,
-    batch_size: int | None = None,
+    batch_size: BatchSize = None,
     accumulate: int | None = None,
-    learning_rate: float | None = None,
-    window: Annotated[tuple[int, int, int] | None, Parameter(negative=())] = None,
-    spacing_mm: Annotated[tuple[float, float, float] | None, Parameter(negative=())] = None,
-    features: str | None = None,
-    blocks: str | None = None,
-    seed: int | None = None,
-    name: str | None = None,
-    licence: str = "not stated",
-    device: str = "auto",
+    learning_rate: LearningRate = None,
+    window: Window = None,
+    spacing_mm: Spacing = None,
+    features: Features = None,
+    blocks: Blocks = None,
+    seed: Seed = None,
+    name: BundleName = None,
+    licence: Licence = "not stated",
+    device: Device = "auto",
     devices: int = 1,
-    precision: str = "auto",
-    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative="")] = False,
+    precision: Precision = "auto",
+    quiet: Quiet = False,
 ) -> None:
     """Pretrain LesionTracer's encoder and decoder on several labelled datasets at once (MultiTalent style).
 
@@ -56,37 +71,13 @@ def lesiontracer(
         Dataset whose first convolution goes into the bundle; by default the first of CT and PET.
     steps
         Optimiser steps, instead of the preset's.
-    batch_size
-        Windows per step and device, instead of the preset's.
     accumulate
         Batches whose gradients make one step.
-    learning_rate
-        Instead of the preset's.
-    window
-        (z, y, x) voxels, instead of the preset's.
     spacing_mm
         Voxel size (z, y, x) that all datasets are brought to, instead of the preset's.
-    features
-        Width of the network's stages: numbers with commas, finest first.
-    blocks
-        Residual blocks of the stages: numbers with commas, finest first.
-    seed
-        Of initialisation, windows and augmentation.
-    name
-        Of the bundle.
-    licence
-        Of the weights; written into the card.
-    device
-        auto, cpu, cuda, cuda:1, mps.
     devices
         Train data-parallel on this many.
-    precision
-        auto (bfloat16 where the device has it), 32-true, bf16-mixed, 16-mixed.
-    quiet
-        Print nothing but errors.
     """
-    import logging
-
     from uptake.io.write import require_writable
 
     require_writable(out)
@@ -95,22 +86,22 @@ def lesiontracer(
     from uptake.training.protocol import EpochReport
     from uptake.workflows.pretrain import pretrain_lesiontracer
 
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    hush_fabric()
     if preset == "auto":
         preset = "published" if resolve_device(device).type == "cuda" else "small"
-    changes: dict[str, Any] = {
-        "steps": steps,
-        "batch_size": batch_size,
-        "accumulate": accumulate,
-        "learning_rate": learning_rate,
-        "window": window,
-        "spacing_mm": spacing_mm,
-        "features": numbers(features, "--features"),
-        "blocks": numbers(blocks, "--blocks"),
-        "seed": seed,
-    }
+    changes = given(
+        steps=steps,
+        batch_size=batch_size,
+        accumulate=accumulate,
+        learning_rate=learning_rate,
+        window=window,
+        spacing_mm=spacing_mm,
+        features=numbers(features, "--features"),
+        blocks=numbers(blocks, "--blocks"),
+        seed=seed,
+    )
     config = Config.pretraining_published() if preset == "published" else Config.pretraining_small()
-    config = replace(config, **{key: value for key, value in changes.items() if value is not None})
+    config = replace(config, **changes)
 
     def on_epoch(report: EpochReport) -> None:
         row = report.row

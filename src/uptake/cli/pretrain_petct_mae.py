@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from uptake.cli.console import progress, say
-from uptake.cli.train import numbers
-from uptake.core.errors import InputError, UsageError
+from uptake.cli.options import Device, Out, Quiet, Switch
+from uptake.cli.options_training import (
+    BundleName,
+    LearningRate,
+    Licence,
+    Precision,
+    Spacing,
+    Window,
+    given,
+    hush_fabric,
+)
+from uptake.cli.values import decimals, numbers
+from uptake.core.errors import InputError
 
 PRESETS = Literal["auto", "published", "small", "amaes", "s3d-dense", "must-pet"]
 
@@ -19,7 +30,7 @@ def petct_mae(
     datasets: Annotated[list[Path], Parameter(negative=())],
     /,
     *,
-    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    out: Out,
     preset: PRESETS = "auto",
     backbone: str | None = None,
     like: str | None = None,
@@ -27,34 +38,34 @@ def petct_mae(
     mask_block: Annotated[tuple[int, int, int] | None, Parameter(negative=())] = None,
     mask_ratio: float | None = None,
     masks: Literal["independent", "coupled", "one_channel"] | None = None,
-    exact_ratio: Annotated[bool, Parameter(negative="")] = False,
+    exact_ratio: Switch = False,
     loss: Literal["mse", "l1"] | None = None,
     visible_weight: float | None = None,
     channel_weights: str | None = None,
-    body_only: Annotated[bool, Parameter(negative="")] = False,
+    body_only: Switch = False,
     exclude: Path | None = None,
     test: Annotated[list[Path] | None, Parameter(negative=())] = None,
-    allow_overlap: Annotated[bool, Parameter(negative="")] = False,
-    keep_going: Annotated[bool, Parameter(negative="")] = False,
+    allow_overlap: Switch = False,
+    keep_going: Switch = False,
     licences: Path | None = None,
     audit: Path | None = None,
     steps: int | None = None,
     batch_size: int | None = None,
     accumulate: int | None = None,
-    learning_rate: float | None = None,
-    window: Annotated[tuple[int, int, int] | None, Parameter(negative=())] = None,
-    spacing_mm: Annotated[tuple[float, float, float] | None, Parameter(negative=())] = None,
+    learning_rate: LearningRate = None,
+    window: Window = None,
+    spacing_mm: Spacing = None,
     features: str | None = None,
     blocks: str | None = None,
     seed: int | None = None,
-    name: str | None = None,
-    licence: str = "not stated",
-    device: str = "auto",
+    name: BundleName = None,
+    licence: Licence = "not stated",
+    device: Device = "auto",
     devices: int = 1,
-    precision: str = "auto",
+    precision: Precision = "auto",
     jobs: Annotated[int, Parameter(name=["--jobs", "-j"])] = 1,
-    assume_suv: Annotated[bool, Parameter(negative="")] = False,
-    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative="")] = False,
+    assume_suv: Switch = False,
+    quiet: Quiet = False,
 ) -> None:
     """Pretrain a network on PET/CT without labels: hide blocks of either, give both back.
 
@@ -111,10 +122,6 @@ def petct_mae(
         Windows per batch and device, instead of the preset's.
     accumulate
         Batches per step.
-    learning_rate
-        Instead of the preset's.
-    window
-        (z, y, x) voxels, instead of the preset's.
     spacing_mm
         Voxel size of the grid (z, y, x), instead of the preset's.
     features
@@ -123,25 +130,14 @@ def petct_mae(
         Blocks of the stages: numbers with commas, finest first.
     seed
         Of initialisation, windows and masks.
-    name
-        Of the bundle.
-    licence
-        Of the weights; written into the card.
-    device
-        auto, cpu, cuda, cuda:1, mps.
     devices
         How many of them, data-parallel.
-    precision
-        auto (bfloat16 where the device has it), 32-true, bf16-mixed, 16-mixed.
     jobs
         Processes that bring scans onto the grid.
     assume_suv
         Take every PET as SUV although its values say otherwise: for pools in other units, as each scan is z-scored.
-    quiet
-        Print nothing but errors.
     """
     import json
-    import logging
 
     from uptake.io.write import require_writable
 
@@ -151,30 +147,27 @@ def petct_mae(
     from uptake.training.protocol import EpochReport
     from uptake.workflows.pretrain_mae import pretrain_petct_mae, read_exclusions
 
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    hush_fabric()
     if preset == "auto":
         preset = "published" if resolve_device(device).type == "cuda" else "small"
     config = getattr(Config, preset.replace("-", "_"))()
     if backbone is not None and preset == "published":
         config = Config.published(backbone)
     names = None if channels is None else tuple(word.strip() for word in channels.split(","))
-    try:
-        weights = None if channel_weights is None else tuple(float(one) for one in channel_weights.split(","))
-    except ValueError as error:
-        raise UsageError(f"--channel-weights takes numbers with commas, came {channel_weights!r}.") from error
+    weights = None if channel_weights is None else decimals(channel_weights, "--channel-weights", such_as="1,0.5")
     config = replace(
         config,
-        **_given(
+        **given(
             backbone=backbone,
             channels=names,
             normalisation=None if names is None else (config.normalisation[0],) * len(names),
             masks=replace(
                 config.masks,
-                **_given(block=mask_block, ratio=mask_ratio, coupling=masks, sampler="exact" if exact_ratio else None),
+                **given(block=mask_block, ratio=mask_ratio, coupling=masks, sampler="exact" if exact_ratio else None),
             ),
             loss=replace(
                 config.loss,
-                **_given(kind=loss, visible=visible_weight, channels=weights, body_only=body_only or None),
+                **given(kind=loss, visible=visible_weight, channels=weights, body_only=body_only or None),
             ),
             steps=steps,
             batch_size=batch_size,
@@ -187,10 +180,10 @@ def petct_mae(
             seed=seed,
         ),
     )
-    given: dict[str, str] = {}
+    told: dict[str, str] = {}
     if licences is not None:
         try:
-            given = {str(key): str(value) for key, value in json.loads(licences.read_text(encoding="utf-8")).items()}
+            told = {str(key): str(value) for key, value in json.loads(licences.read_text(encoding="utf-8")).items()}
         except (OSError, ValueError, AttributeError) as error:
             raise InputError(f"{licences}: is no JSON file {{dataset: licence}}: {error}.") from error
 
@@ -209,7 +202,7 @@ def petct_mae(
             like=like,
             name=name,
             licence=licence,
-            licences=given,
+            licences=told,
             exclude=() if exclude is None else read_exclusions(exclude),
             tests=test or (),
             allow_overlap=allow_overlap,
@@ -230,8 +223,3 @@ def petct_mae(
             f"window, {found.left_out} left out ({out / 'left_out.csv'})"
         )
         say(f"bundle: {found.bundle}")
-
-
-def _given(**values: Any) -> dict[str, Any]:
-    """Return what the user named."""
-    return {key: value for key, value in values.items() if value is not None}

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
-
-from cyclopts import Parameter
+from typing import Literal
 
 from uptake.cli.console import progress, say
-from uptake.core.errors import UsageError
+from uptake.cli.options import Device, Out, Quiet
+from uptake.cli.options_training import AllowOverlap, AssumeSuv, Bundles, DrawnSplit, Precision, hush_fabric
+from uptake.cli.values import named_bundles
 
 
 def probe(
     dataset: Path,
     /,
     *,
-    out: Annotated[Path, Parameter(name=["--out", "-o"])],
-    init: Annotated[list[str], Parameter(negative=())],
+    out: Out,
+    init: Bundles,
     shots: int = 5,
     draws: int = 10,
     updates: int = 1000,
     batch_size: int = 4,
     source: Literal["last", "multiscale"] = "last",
-    split: Path | None = None,
+    split: DrawnSplit = None,
     split_seed: int = 0,
-    allow_overlap: Annotated[bool, Parameter(negative="")] = False,
-    device: str = "auto",
-    precision: str = "auto",
-    assume_suv: Annotated[bool, Parameter(negative="")] = False,
-    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative="")] = False,
+    allow_overlap: AllowOverlap = False,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    assume_suv: AssumeSuv = False,
+    quiet: Quiet = False,
 ) -> None:
     """Ask what a linear map can read off frozen features with a handful of labels, and compare bundles by it.
 
@@ -54,27 +54,13 @@ def probe(
         Windows per step.
     source
         last: the feature before the head; multiscale: every decoder stage.
-    split
-        JSON file with the lists train, validation, test; by default drawn by patient.
     split_seed
         Of the drawn split and of the draws.
-    allow_overlap
-        Test even on scans that a network was pretrained on.
-    device
-        auto, cpu, cuda, cuda:1, mps.
-    precision
-        auto (bfloat16 where the device has it), 32-true, bf16-mixed, 16-mixed.
-    assume_suv
-        Take every PET as SUV although its values say otherwise.
-    quiet
-        Print nothing but errors.
     """
-    import logging
-
     arms = named_bundles(init)
     from uptake.workflows.probe import probe as workflow
 
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    hush_fabric()
     with progress("probing", quiet=quiet) as on_run:
         found = workflow(
             dataset,
@@ -100,23 +86,3 @@ def probe(
         for (a, b), one in found.comparisons.items():
             say(f"{a} - {b}: {one.difference:+.4f} ({one.low:+.4f} to {one.high:+.4f}), p {one.p:.3g}")
         say(f"tables: {out}")
-
-
-def named_bundles(texts: list[str]) -> dict[str, str]:
-    """Return name -> bundle of options NAME=BUNDLE; a bundle without a name is called after its folder.
-
-    Raises
-    ------
-    UsageError
-        If a name is empty or given twice.
-    """
-    found: dict[str, str] = {}
-    for text in texts:
-        name, separator, bundle = text.partition("=")
-        if not separator:
-            path = Path(text)
-            name, bundle = (path.parent.name if path.name == "bundle" else path.name), text
-        if not name or not bundle or name in found or "/" in name:
-            raise UsageError(f"--init takes NAME=BUNDLE, each name once, came {text!r}.")
-        found[name] = bundle
-    return found

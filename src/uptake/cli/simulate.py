@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from uptake.cli.console import complain, progress, say
+from uptake.cli.options import Out, Quiet, Switch
+from uptake.cli.values import decimals, tracer_shares
 from uptake.core.errors import CohortError, UsageError
 
 if TYPE_CHECKING:
     from uptake.workflows.simulated import SimulationSettings
     from uptake.workflows.simulated_anatomy import AnatomyFiles
 
-Out = Annotated[Path, Parameter(name=["--out", "-o"])]
 Jobs = Annotated[int | None, Parameter(name=["--jobs", "-j"])]
-Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"], negative="")]
-Switch = Annotated[bool, Parameter(negative="")]
 
 simulate = App(name="simulate")
 
@@ -91,8 +90,6 @@ def patient(
         Also write activity without blur and noise, an endless scan, labels in the frame of the CT, the motion between.
     jobs
         Processes.
-    quiet
-        Print nothing but errors.
     """
     if as_ != "dicom" and (vendor or units or decay_correction):
         raise UsageError("--vendor, --units and --decay-correction go with --as dicom.")
@@ -176,8 +173,6 @@ def cohort(
         Processes; by default as many as CPUs. The files do not depend on it.
     again
         Make cases anew, also of a cohort with other settings.
-    quiet
-        Print nothing but errors.
     """
     from dataclasses import replace
 
@@ -258,13 +253,11 @@ def lowdose(
         Take the PET as SUV although its values say otherwise.
     again
         Do complete cases anew.
-    quiet
-        Print nothing but errors.
     """
     from uptake.workflows.simulate_lowdose import LowDoseSettings, simulate_lowdose
 
-    levels = (_numbers(nec_per_litre, "--nec-per-litre"), _numbers(liver_cov, "--liver-cov"))
-    doses = _numbers(dose, "--dose") or (() if any(levels) else (0.05,))
+    levels = (decimals(nec_per_litre, "--nec-per-litre"), decimals(liver_cov, "--liver-cov"))
+    doses = decimals(dose, "--dose") or (() if any(levels) else (0.05,))
     settings = LowDoseSettings(
         doses, *levels, seed=seed, scanner=scanner, full_liver_cov=full_liver_cov,
         full_nec_per_litre=full_nec_per_litre, assume_suv=assume_suv, with_ct=not without_ct,
@@ -310,7 +303,7 @@ def _settings(
 ) -> SimulationSettings:
     from uptake.workflows.simulated import SimulationSettings
 
-    spacing = _numbers(spacing_mm, "--spacing-mm")
+    spacing = decimals(spacing_mm, "--spacing-mm")
     if len(spacing) not in (1, 3):
         raise UsageError(f"--spacing-mm takes one number or three, came {spacing_mm!r}.")
     try:
@@ -319,7 +312,7 @@ def _settings(
         shift = misalignment
     a, b, c = spacing * (3 // len(spacing))
     return SimulationSettings(
-        tracers=_tracers(tracers), spacing_mm=(a, b, c), n_lesions=lesions, doses=_numbers(dose, "--dose"),
+        tracers=tracer_shares(tracers), spacing_mm=(a, b, c), n_lesions=lesions, doses=decimals(dose, "--dose"),
         scanner=scanner, misalignment=shift,
     )  # fmt: skip
 
@@ -332,19 +325,3 @@ def _anatomy(path: Path | None, labels: str) -> AnatomyFiles | None:
     from uptake.workflows.simulated_anatomy import anatomy_files
 
     return anatomy_files(path, labels)
-
-
-def _tracers(text: str) -> tuple[tuple[str, float], ...]:
-    """Return names and shares of "FDG=0.6,PSMA-11=0.4", or equal shares of "FDG,PSMA-11"."""
-    found = []
-    for part in text.split(","):
-        name, _, share = (piece.strip() for piece in part.partition("="))
-        found.append((name, _numbers(share, "--tracers")[0] if share else 1.0))
-    return tuple(found)
-
-
-def _numbers(text: str | None, option: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in (text or "").split(",") if part.strip())
-    except ValueError:
-        raise UsageError(f"{option} takes numbers with commas between, such as 0.5,0.05; came {text!r}.") from None

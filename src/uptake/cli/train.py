@@ -9,6 +9,22 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from uptake.cli.console import progress, say
+from uptake.cli.options import Device, Out
+from uptake.cli.options_training import (
+    BatchSize,
+    Blocks,
+    BundleName,
+    Features,
+    LearningRate,
+    Licence,
+    Precision,
+    Seed,
+    Spacing,
+    Window,
+    given,
+    hush_fabric,
+)
+from uptake.cli.values import numbers
 from uptake.core.errors import UsageError
 
 
@@ -17,7 +33,7 @@ def train(
     dataset: Path,
     /,
     *,
-    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    out: Out,
     preset: Literal["auto", "best", "published", "small"] = "auto",
     without: str | None = None,
     comparator: str | None = None,
@@ -30,19 +46,19 @@ def train(
     organ_maps: Path | None = None,
     organ_labels: str = "total",
     steps: int | None = None,
-    batch_size: int | None = None,
+    batch_size: BatchSize = None,
     accumulate: int | None = None,
-    learning_rate: float | None = None,
-    window: Annotated[tuple[int, int, int] | None, Parameter(negative=())] = None,
-    spacing_mm: Annotated[tuple[float, float, float] | None, Parameter(negative=())] = None,
-    features: str | None = None,
-    blocks: str | None = None,
-    seed: int | None = None,
-    name: str | None = None,
-    licence: str = "not stated",
-    device: str = "auto",
+    learning_rate: LearningRate = None,
+    window: Window = None,
+    spacing_mm: Spacing = None,
+    features: Features = None,
+    blocks: Blocks = None,
+    seed: Seed = None,
+    name: BundleName = None,
+    licence: Licence = "not stated",
+    device: Device = "auto",
     devices: int = 1,
-    precision: str = "auto",
+    precision: Precision = "auto",
     assume_suv: bool = False,
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"])] = False,
 ) -> None:
@@ -90,39 +106,17 @@ def train(
         {number: name}.
     steps
         Optimiser steps of each fold, instead of the preset's.
-    batch_size
-        Windows per step and device, instead of the preset's.
     accumulate
         Batches whose gradients make one step: a large batch on a small device.
-    learning_rate
-        Instead of the preset's.
-    window
-        (z, y, x) voxels, instead of the preset's.
     spacing_mm
         Voxel size of the model's grid (z, y, x), instead of the preset's.
-    features
-        Width of the network's stages: numbers with commas, finest first.
-    blocks
-        Residual blocks of the stages: numbers with commas, finest first.
-    seed
-        Of initialisation, windows and augmentation.
-    name
-        Of the bundle.
-    licence
-        Of the weights; written into the card.
-    device
-        auto, cpu, cuda, cuda:1, mps.
     devices
         Train data-parallel on this many; each draws a batch of its own.
-    precision
-        auto (bfloat16 where the device has it), 32-true, bf16-mixed, 16-mixed.
     assume_suv
         Take every PET as SUV although its values say otherwise.
     quiet
         Print nothing but errors.
     """
-    import logging
-
     from uptake.io.write import require_writable
 
     require_writable(out)
@@ -134,8 +128,7 @@ def train(
     from uptake.workflows.train import train as workflow
     from uptake.workflows.train_ldos import train_ldos
 
-    # It announces its precision on the terminal. The import above sets the level, so this has to come after it.
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    hush_fabric()
     Config: Any = method_module(method).Config
     paired = method == "ldos"
     _require_own_options(
@@ -160,19 +153,19 @@ def train(
         start = start.comparator(comparator)
     if organs is None and automatic and not paired:
         organs = "none"
-    changes: dict[str, Any] = {
-        "organs": None if organs is None else () if organs == "none" else classes_of(organs),
-        "steps": steps,
-        "batch_size": batch_size,
-        "accumulate": accumulate,
-        "learning_rate": learning_rate,
-        "window": window,
-        "spacing_mm": spacing_mm,
-        "features": numbers(features, "--features"),
-        "blocks": numbers(blocks, "--blocks"),
-        "seed": seed,
-    }
-    config = replace(start, **{k: v for k, v in changes.items() if v is not None})
+    changes = given(
+        organs=None if organs is None else () if organs == "none" else classes_of(organs),
+        steps=steps,
+        batch_size=batch_size,
+        accumulate=accumulate,
+        learning_rate=learning_rate,
+        window=window,
+        spacing_mm=spacing_mm,
+        features=numbers(features, "--features"),
+        blocks=numbers(blocks, "--blocks"),
+        seed=seed,
+    )
+    config = replace(start, **changes)
 
     def on_epoch(fold: str, report: EpochReport) -> None:
         row = report.row
@@ -228,16 +221,6 @@ def train(
 
 
 def _require_own_options(method: str, foreign: dict[str, Any]) -> None:
-    given = [option for option, value in foreign.items() if value is not None]
-    if given:
-        raise UsageError(f"{', '.join(given)}: not for {method}; leave it out.")
-
-
-def numbers(text: str | None, option: str) -> tuple[int, ...] | None:
-    """Return the whole numbers that an option gives with commas, None without it."""
-    if text is None:
-        return None
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise UsageError(f"{option} takes whole numbers with commas, came {text!r}.") from error
+    named = ", ".join(given(**foreign))
+    if named:
+        raise UsageError(f"{named}: not for {method}; leave it out.")
