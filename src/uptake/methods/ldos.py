@@ -22,6 +22,7 @@ from torch import nn
 
 from uptake.cases import HarmonisedCase, Prediction
 from uptake.core.anatomy import classes_of
+from uptake.core.choices import require_known
 from uptake.core.errors import ModelError, UsageError
 from uptake.core.plain import as_tuples
 from uptake.core.types import Shape3, Vector3
@@ -29,6 +30,7 @@ from uptake.harmonise.normalise import unscaled
 from uptake.inference.ensemble import WindowRules
 from uptake.inference.joint import image_of, joint_windows
 from uptake.networks.denoise_segment_net import OUTPUTS, DenoiseSegmentNet, SequentialNet
+from uptake.networks.stages import divisors, fitted_window, require_stages, require_window
 from uptake.networks.unet import ENCODERS
 from uptake.sampling.augment import AugmentRules
 from uptake.sampling.batches import BatchRules
@@ -41,7 +43,7 @@ from uptake.training.joint_losses import (
     denoising_loss,
     organ_loss,
 )
-from uptake.training.optimisers import optimiser
+from uptake.training.optimisers import OPTIMISERS, optimiser
 from uptake.training.protocol import FitSettings
 from uptake.training.schedules import poly, warmup_cosine
 
@@ -169,7 +171,7 @@ class Config:
             ("design", DESIGNS),
             ("dose", ("low", "full")),
             ("encoder", ENCODERS),
-            ("optimiser", ("sgd", "adamw")),
+            ("optimiser", OPTIMISERS),
             ("schedule", ("poly", "cosine")),
             ("phi", ATTENUATIONS),
             ("cross_entropy", CROSS_ENTROPIES),
@@ -177,27 +179,17 @@ class Config:
             ("misalign", MISALIGNED),
             ("output", OUTPUTS),
         ):
-            if getattr(self, name) not in allowed:
-                raise UsageError(f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(allowed)}.")
+            require_known(name, getattr(self, name), allowed)
         if len(self.normalisation) != 1 or self.normalisation[0] not in ("zscore", "fixed", "asinh"):
             raise UsageError(
                 f"normalisation is one of zscore, fixed, asinh, for the one channel; came {self.normalisation}."
             )
         if self.dose == "full" and self.design != "segment":
             raise UsageError("a full-dose input has nothing to be denoised to; choose the design 'segment'.")
-        if len(self.features) != len(self.blocks) or len(self.features) < 2:
-            raise UsageError("features and blocks name the same stages, two or more, finest first.")
+        require_stages(self.features, self.blocks, kernels=self.kernels, strides=self.strides)
         if len(self.labels) < 2:
             raise UsageError(f"labels are the background and one organ at least, came {self.labels}.")
-        divisors = self.divisors
-        if any(n % d for n, d in zip(self.window, divisors, strict=True)):
-            raise UsageError(
-                f"window {self.window} must divide by {divisors}: the network halves it {len(self.features) - 1} times."
-            )
-        if all(n // d <= 1 for n, d in zip(self.window, divisors, strict=True)):
-            raise UsageError(
-                f"window {self.window} shrinks to one voxel, on which instance norm has no variance; enlarge it."
-            )
+        require_window(self.window, self.divisors, halvings=len(self.features) - 1)
         if min(self.batch_size, self.steps, self.epoch_steps) < 1:
             raise UsageError("batch_size, steps and epoch_steps must be 1 or more.")
         if not 0.0 < self.tile_step <= 1.0:
@@ -206,11 +198,7 @@ class Config:
     @property
     def divisors(self) -> Shape3:
         """By what the window must divide along (z, y, x): the product of the strides."""
-        if self.strides is None:
-            side = 2 ** (len(self.features) - 1)
-            return side, side, side
-        a, b, c = (math.prod(stride[axis] for stride in self.strides) for axis in range(3))
-        return a, b, c
+        return divisors(self.features, self.strides)
 
     @property
     def finds_organs(self) -> bool:
@@ -286,8 +274,7 @@ class Config:
             "ldos-ow": {"phi": "off"},
             "nnunet": {"design": "segment", "encoder": "plain", "blocks": (2,) * stages, "decoder_convs": 2},
         }
-        if name not in changes:
-            raise UsageError(f"comparator {name!r} is unknown; choose one of {', '.join(COMPARATORS)}.")
+        require_known("comparator", name, COMPARATORS)
         return replace(self, preset=f"{self.preset} {name}" if changes[name] else self.preset, **changes[name])
 
     def as_json(self) -> dict[str, Any]:
@@ -303,11 +290,7 @@ class Config:
 
     def fitted_to(self, median_shape: Sequence[float]) -> Config:
         """Return the configuration with its window no larger than the median case needs (z, y, x voxels)."""
-        z, y, x = (
-            min(w, max(2, -(-int(n) // divisor)) * divisor)
-            for w, n, divisor in zip(self.window, median_shape, self.divisors, strict=True)
-        )
-        return replace(self, window=(z, y, x))
+        return replace(self, window=fitted_window(self.window, median_shape, self.divisors))
 
     def fit_settings(self) -> FitSettings:
         """Return what the training loop needs to know."""

@@ -12,7 +12,6 @@ that two CPU cores train in minutes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -23,15 +22,17 @@ from torch import nn
 
 from uptake.cases import HarmonisedCase, Prediction
 from uptake.core.anatomy import classes_of
+from uptake.core.choices import require_known
 from uptake.core.errors import UsageError
 from uptake.core.plain import as_tuples
 from uptake.core.types import Shape3, Vector3
 from uptake.inference.ensemble import WindowRules, predict_windows
+from uptake.networks.stages import divisors, fitted_window, require_stages, require_window
 from uptake.networks.unet import ENCODERS, BothHeads, finest_only, unet
 from uptake.sampling.augment import AugmentRules
 from uptake.sampling.batches import Batch, BatchRules
 from uptake.training.losses import deeply_supervised
-from uptake.training.optimisers import optimiser
+from uptake.training.optimisers import OPTIMISERS, optimiser
 from uptake.training.protocol import FitSettings
 from uptake.training.schedules import poly, warmup_cosine
 
@@ -137,31 +138,15 @@ class Config:
     def __post_init__(self) -> None:
         if len(self.channels) != len(self.normalisation):
             raise UsageError(f"{len(self.channels)} channels need as many normalisations, came {self.normalisation}.")
-        if len(self.features) != len(self.blocks) or len(self.features) < 2:
-            raise UsageError("features and blocks name the same stages, two or more, finest first.")
-        if self.encoder not in ENCODERS:
-            raise UsageError(f"encoder {self.encoder!r} is unknown; choose one of {', '.join(ENCODERS)}.")
-        for word in ("kernels", "strides"):
-            given = getattr(self, word)
-            if given is not None and len(given) != len(self.features):
-                raise UsageError(f"{word} name {len(given)} stages, features {len(self.features)}.")
+        require_stages(self.features, self.blocks, kernels=self.kernels, strides=self.strides)
+        require_known("encoder", self.encoder, ENCODERS)
         if sorted(self.transpose) != [0, 1, 2]:
             raise UsageError(f"transpose {self.transpose} is no order of the three axes.")
         if len(self.labels) < 2:
             raise UsageError(f"labels are the background and one class at least, came {self.labels}.")
-        divisors = self.divisors
-        if any(n % d for n, d in zip(self.window, divisors, strict=True)):
-            raise UsageError(
-                f"window {self.window} must divide by {divisors}: the network halves it {len(self.features) - 1} times."
-            )
-        if all(n // d <= 1 for n, d in zip(self.window, divisors, strict=True)):
-            raise UsageError(
-                f"window {self.window} shrinks to one voxel, on which instance norm has no variance; enlarge it."
-            )
-        if self.optimiser not in ("sgd", "adamw"):
-            raise UsageError(f"optimiser {self.optimiser!r} is unknown; choose sgd or adamw.")
-        if self.schedule not in ("poly", "cosine"):
-            raise UsageError(f"schedule {self.schedule!r} is unknown; choose poly or cosine.")
+        require_window(self.window, self.divisors, halvings=len(self.features) - 1)
+        require_known("optimiser", self.optimiser, OPTIMISERS)
+        require_known("schedule", self.schedule, ("poly", "cosine"))
         if min(self.batch_size, self.steps, self.epoch_steps, self.accumulate) < 1:
             raise UsageError("batch_size, steps, epoch_steps and accumulate must be 1 or more.")
         if not 0.0 < self.tile_step <= 1.0:
@@ -172,11 +157,7 @@ class Config:
     @property
     def divisors(self) -> Shape3:
         """By what the window must divide along (z, y, x): the product of the strides."""
-        if self.strides is None:
-            side = 2 ** (len(self.features) - 1)
-            return side, side, side
-        a, b, c = (math.prod(stride[axis] for stride in self.strides) for axis in range(3))
-        return a, b, c
+        return divisors(self.features, self.strides)
 
     @classmethod
     def published(cls) -> Config:
@@ -295,11 +276,7 @@ class Config:
 
     def fitted_to(self, median_shape: Sequence[float]) -> Config:
         """Return the configuration with its window no larger than the median case needs (z, y, x voxels)."""
-        z, y, x = (
-            min(w, max(2, -(-int(n) // divisor)) * divisor)
-            for w, n, divisor in zip(self.window, median_shape, self.divisors, strict=True)
-        )
-        return replace(self, window=(z, y, x))
+        return replace(self, window=fitted_window(self.window, median_shape, self.divisors))
 
     def fit_settings(self) -> FitSettings:
         """Return what the training loop needs to know."""

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from uptake.cases import HarmonisedCase, Prediction
+from uptake.core.choices import require_known
 from uptake.core.errors import UsageError
 from uptake.core.plain import as_tuples
 from uptake.core.types import Shape3, Vector3
@@ -165,8 +166,7 @@ class Config:
             ("schedule", ("epoch_cosine", "cosine", "poly")),
             ("mode", MODES),
         ):
-            if getattr(self, name) not in known:
-                raise UsageError(f"{name} {getattr(self, name)!r} is unknown; choose one of {', '.join(known)}.")
+            require_known(name, getattr(self, name), known)
         if min(self.batch_size, self.accumulate, self.steps, self.epoch_steps) < 1:
             raise UsageError("batch_size, accumulate, steps and epoch_steps must be 1 or more.")
         if not self.skips and self.design.kind not in ("plain", "residual"):

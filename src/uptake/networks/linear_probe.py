@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from uptake.core.choices import require_known
 from uptake.core.errors import UsageError
 from uptake.networks.backbones import Architecture, listening
 
@@ -42,8 +43,7 @@ class LinearProbe(nn.Module):
         source: str = "last",
     ) -> None:
         super().__init__()
-        if source not in SOURCES:
-            raise UsageError(f"probe source {source!r} is unknown; choose one of {', '.join(SOURCES)}.")
+        require_known("probe source", source, SOURCES)
         if not len(networks) == len(designs) == len(inputs) >= 1:
             raise UsageError("a probe needs networks, and an architecture and input channels for each.")
         self.networks = nn.ModuleList(networks)

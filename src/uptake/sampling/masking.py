@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
+from uptake.core.choices import require_known
 from uptake.core.errors import UsageError
 from uptake.core.types import Shape3
 from uptake.sampling.augment import NO_AUGMENTATION, SampleDraw, apply_geometry, draw_sample
@@ -53,8 +54,7 @@ class MaskRules:
 
     def __post_init__(self) -> None:
         for name, known in (("sampler", SAMPLERS), ("coupling", COUPLINGS), ("fill", FILLS)):
-            if getattr(self, name) not in known:
-                raise UsageError(f"mask {name} {getattr(self, name)!r} is unknown; choose one of {', '.join(known)}.")
+            require_known(f"mask {name}", getattr(self, name), known)
         if min(self.block) < 1 or not 0.0 < self.ratio < 1.0:
             raise UsageError(
                 f"blocks of one voxel or more and a ratio between 0 and 1 are needed, came {self.block}, {self.ratio}."

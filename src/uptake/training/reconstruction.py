@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from uptake.core.choices import require_known
 from uptake.core.errors import UsageError
 from uptake.sampling.masking import MaskedBatch, MaskedWindows
 from uptake.training.protocol import Validate
@@ -44,8 +45,7 @@ class ReconstructionRules:
     body_only: bool = False
 
     def __post_init__(self) -> None:
-        if self.kind not in LOSSES:
-            raise UsageError(f"reconstruction loss {self.kind!r} is unknown; choose one of {', '.join(LOSSES)}.")
+        require_known("reconstruction loss", self.kind, LOSSES)
         if min(self.hidden, self.visible) < 0 or self.hidden + self.visible == 0:
             raise UsageError(f"weights of hidden and visible voxels are 0 or more, came {self.hidden}, {self.visible}.")
         if self.channels is not None and (min(self.channels) < 0 or sum(self.channels) == 0):
