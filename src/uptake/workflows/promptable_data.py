@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from uptake.core.errors import InputError
+from uptake.core.errors import InputError, UsageError
 from uptake.harmonise.onto import harmonise
 from uptake.harmonise.plan import Plan
 from uptake.io.find import CaseFiles
@@ -15,8 +16,8 @@ from uptake.io.read import read_case
 from uptake.sampling.prompt_cases import PromptCase, targets_of
 from uptake.sampling.store import stamp_of, store, stored
 
-AS_THEY_ARE = np.arange(256, dtype=np.uint8)
-"""Organ maps keep the numbers they come with."""
+MOST_LABELS = 256
+"""Organ maps number their classes from 1 to 255."""
 
 
 def prompt_cases(
@@ -49,9 +50,11 @@ def prompt_cases(
     Raises
     ------
     InputError
-        If a study cannot be read, or holds neither lesions nor organs.
+        If a study cannot be read, or has no lesion mask.
+    UsageError
+        If a label of `organs` is no number from 1 to 255.
     """
-    table = AS_THEY_ARE if organs else None
+    table = _kept(organs) if organs else None
     cases = []
     for one in files:
         case = read_case(one, assume_suv=assume_suv)
@@ -65,3 +68,13 @@ def prompt_cases(
         targets = targets_of(found.labels[:], labels, dict(organs or {}), min_voxels=min_voxels)
         cases.append(PromptCase(case.id, found.channels, targets, trusted(case.id)))
     return cases
+
+
+def _kept(organs: Mapping[int, str]) -> npt.NDArray[np.uint8]:
+    """Return the table that keeps the numbers of named organs and drops all others: each label costs a resampling."""
+    strange = [label for label in organs if not 0 < label < MOST_LABELS]
+    if strange:
+        raise UsageError(f"labels of organs are numbers from 1 to {MOST_LABELS - 1}, came {strange[0]}.")
+    table = np.zeros(MOST_LABELS, dtype=np.uint8)
+    table[list(organs)] = list(organs)
+    return table
