@@ -11,7 +11,15 @@ from uptake.geometry import Volume
 from uptake.geometry.affine import compose
 from uptake.geometry.grid import Grid
 from uptake.harmonise import resample
-from uptake.harmonise.resample import axis_matrix, labels_resized, resized, resized_slabs, separate_axis, to_grid
+from uptake.harmonise.resample import (
+    SlabResizer,
+    axis_matrix,
+    labels_resized,
+    resized,
+    resized_slabs,
+    separate_axis,
+    to_grid,
+)
 
 SHAPES = [
     ((5, 6, 7), (8, 6, 4)),
@@ -221,3 +229,30 @@ def test_small_slabs_give_what_one_large_slab_gives(monkeypatch, shape, separate
     whole = resized(array, shape, order=3, separate=separate)
     monkeypatch.setattr("uptake.harmonise.resample.SLAB_VOXELS", 20)
     np.testing.assert_allclose(resized(array, shape, order=3, separate=separate), whole, atol=1e-6)
+
+
+@pytest.mark.parametrize("after", [(9, 4, 8), (3, 4, 8), (5, 6, 7), (5, 9, 7)])
+@pytest.mark.parametrize(("order", "separate"), [(1, None), (1, 0), (0, None), (3, None)])
+@pytest.mark.parametrize("cuts", [(), (1,), (2, 3), (1, 2, 3, 4)])
+def test_slices_that_come_a_few_at_a_time_are_resampled_as_the_whole(after, order, separate, cuts):
+    channels = np.random.default_rng(4).normal(size=(2, 5, 6, 7)).astype(np.float32)
+    resizer = SlabResizer(2, (5, 6, 7), after, order=order, separate=separate)
+    result, covered = np.full((2, *after), np.nan, np.float32), []
+    for first, last in zip((0, *cuts), (*cuts, 5), strict=True):
+        for where, slab in resizer.add(channels[:, first:last]):
+            result[:, where] = slab
+            covered += range(after[0])[where]
+    assert covered == list(range(after[0]))
+    whole = np.concatenate([s for _, s in resized_slabs(channels, after, order=order, separate=separate)], axis=1)
+    np.testing.assert_allclose(result, whole, atol=1e-6)
+
+
+def test_a_long_image_is_resampled_with_two_slices_held():
+    resizer = SlabResizer(1, (100, 2, 2), (150, 2, 2), order=1)
+    given = 0
+    for z in range(100):
+        for where, _ in resizer.add(np.full((1, 1, 2, 2), z, np.float32)):
+            given = where.stop
+        assert given >= int((z - 1) * 1.5)
+        assert resizer._held is None or resizer._held.shape[1] <= 2
+    assert given == 150

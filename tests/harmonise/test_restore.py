@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from uptake.cases import Case
+from uptake.cases import Case, Prediction
 from uptake.core.errors import GeometryError
 from uptake.geometry import Volume
 from uptake.harmonise.normalise import ChannelRule, unscaled
 from uptake.harmonise.onto import harmonise
 from uptake.harmonise.plan import Plan
-from uptake.harmonise.restore import restore_image
+from uptake.harmonise.restore import LabelsFromSlabs, highest, restore, restore_image
 
 
 def pet_on(affine, shape=(14, 12, 10)):
@@ -62,3 +62,39 @@ def test_images_of_another_grid_are_refused(turned):
         restore_image(found.channels[0][1:], trace, outside=pet)
     with pytest.raises(GeometryError, match="the source grid"):
         restore_image(found.channels[0], trace, outside=pet_on(turned, (15, 12, 10)))
+
+
+@pytest.mark.parametrize("spacing", [(8.0, 8.0, 8.0), (6.0, 5.0, 9.0)])
+@pytest.mark.parametrize("height", [1, 3, 100])
+def test_logits_that_come_in_stretches_give_the_labels_of_the_whole(turned, spacing, height):
+    plan = Plan((ChannelRule("pet", "unchanged", 0.0, 20.0, 0.0, 1.0),), spacing)
+    found, trace = harmonise(Case("a", pet_on(turned)), plan)
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(3, *found.channels.shape[1:])).astype(np.float32)
+    organs = rng.normal(size=(5, *found.channels.shape[1:])).astype(np.float32)
+    whole = restore(Prediction(logits, 1, 0, organs), trace)
+    parts = LabelsFromSlabs(trace, labels=3, organs=5)
+    for first in range(0, logits.shape[1], height):
+        parts.add(logits[:, first : first + height], organs[:, first : first + height])
+    again = parts.restored()
+    np.testing.assert_array_equal(again.labels.array, whole.labels.array)
+    np.testing.assert_array_equal(again.organs.array, whole.organs.array)
+    np.testing.assert_array_equal(again.labels.affine, turned)
+    assert whole.labels.array.max() == 2 and whole.organs.array.max() == 4
+
+
+def test_missing_slices_are_refused(turned):
+    plan = Plan((ChannelRule("pet", "unchanged", 0.0, 20.0, 0.0, 1.0),), (8.0, 8.0, 8.0))
+    found, trace = harmonise(Case("a", pet_on(turned)), plan)
+    parts = LabelsFromSlabs(trace, labels=1)
+    parts.add(found.channels[:, :3])
+    with pytest.raises(GeometryError, match="logits of 3 slices came"):
+        parts.restored()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 12])
+def test_the_highest_logit_is_argmax_and_the_first_of_equals(count):
+    logits = np.random.default_rng(count).integers(0, 4, (count, 5, 4, 3)).astype(np.float32)
+    found = highest(logits)
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, logits.argmax(axis=0))

@@ -130,16 +130,58 @@ def resized_slabs(
         Along the output's leading axis.
     slab : array (c, n, y, x) float32
     """
-    orders = [0 if axis == separate else order for axis in range(3)]
-    matrices = [axis_matrix(channels.shape[a + 1], shape[a], orders[a]).astype(np.float32) for a in range(3)]
-    # A slice is largest before, between or after its two in-plane steps.
-    _, _, y, x = channels.shape
-    height = max(1, SLAB_VOXELS // (channels.shape[0] * max(y * x, shape[1] * x, shape[1] * shape[2])))
-    for start in range(0, shape[0], height):
-        where = slice(start, min(start + height, shape[0]))
-        slab = _along(matrices[0][where], channels, 1)
-        slab = _along(matrices[1], slab, 2)
-        yield where, _along(matrices[2], slab, 3)
+    yield from SlabResizer(channels.shape[0], channels.shape[1:], shape, order=order, separate=separate).add(channels)
+
+
+class SlabResizer:
+    """Resample channels that come a few leading-axis slices at a time, in order; what `resized_slabs` yields.
+
+    An output slice is given as soon as the slices that it is made of are there, and slices that no further output needs
+    are let go: by linear interpolation two are held beyond those that just came, whatever the length of the image. A
+    cubic spline along the leading axis needs all slices and waits for them.
+
+    Parameters
+    ----------
+    count : int
+        Channels.
+    before, after : tuple of int
+        (z, y, x) of the input and of the output.
+    order : int
+    separate : int, optional
+        As in `resized`.
+    """
+
+    def __init__(self, count: int, before: Shape3, after: Shape3, *, order: int, separate: int | None = None) -> None:
+        self._before, self._after = before, after
+        orders = [0 if axis == separate else order for axis in range(3)]
+        self._matrices = [axis_matrix(before[a], after[a], orders[a]).astype(np.float32) for a in range(3)]
+        used = self._matrices[0] != 0
+        self._first = np.minimum.accumulate(used.argmax(axis=1)[::-1])[::-1]
+        self._last = np.maximum.accumulate(before[0] - 1 - used[:, ::-1].argmax(axis=1))
+        # A slice is largest before, between or after its two in-plane steps.
+        _, y, x = before
+        self._height = max(1, SLAB_VOXELS // (count * max(y * x, after[1] * x, after[1] * after[2])))
+        self._held: npt.NDArray[np.float32] | None = None
+        self._held_from = self._received = self._done = 0
+
+    def add(self, channels: npt.NDArray[np.float32]) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
+        """Take the next slices, (c, n, y, x) float32, and yield (where, slab) of the outputs that they complete."""
+        held = channels if self._held is None else np.concatenate([self._held, channels], axis=1)
+        self._received += channels.shape[1]
+        ready = int(np.searchsorted(self._last, self._received))
+        while self._done < ready:
+            where = slice(self._done, min(self._done + self._height, ready))
+            reach = slice(int(self._first[where.start]), int(self._last[where.stop - 1]) + 1)
+            own = slice(reach.start - self._held_from, reach.stop - self._held_from)
+            slab = _along(self._matrices[0][where, reach], held[:, own], 1)
+            slab = _along(self._matrices[1], slab, 2)
+            yield where, _along(self._matrices[2], slab, 3)
+            self._done = where.stop
+        needed = int(self._first[self._done]) if self._done < self._after[0] else self._received
+        keep = min(needed, self._received)
+        rest = held[:, keep - self._held_from :]
+        # A copy: a view would keep everything that came alive.
+        self._held, self._held_from = (rest.copy() if rest.shape[1] < held.shape[1] else rest), keep
 
 
 def labels_resized(labels: npt.NDArray[Any], shape: Shape3, *, separate: int | None = None) -> npt.NDArray[np.uint8]:

@@ -1,7 +1,8 @@
 """Compiled inference on CPUs with OpenVINO, where it is installed (extra ``cpu``).
 
-The network is traced once and handed to OpenVINO's own front end, in memory: no file is written, and the converter
-script that would report usage statistics is not called.
+A network is traced once and handed to OpenVINO's own front end, in memory: no file is written, and the converter
+script that would report usage statistics is not called. Where a method writes its network down in OpenVINO's own
+operations (`inference.unet_graph`), that is compiled instead, and torch is not even loaded.
 """
 
 from __future__ import annotations
@@ -9,30 +10,60 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import logging
+import os
+import sys
 import warnings
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-import torch
-from torch import nn
+import numpy as np
+import numpy.typing as npt
 
 from uptake.core.errors import UsageError
 from uptake.core.types import Shape3
 from uptake.inference.sliding_window import Predictor
 
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
 log = logging.getLogger(__name__)
 
 ENGINES = ("auto", "torch", "openvino")
 
-_HINTS = {torch.float32: "f32", torch.bfloat16: "bf16"}
-
-_PROGRAMS: WeakKeyDictionary[nn.Module, dict[tuple[object, ...], tuple[int, Predictor]]] = WeakKeyDictionary()
-"""Network -> (form, channels, window, number format, threads) -> fingerprint of its weights, compiled program."""
+_HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
 
-def resolve_engine(engine: str, device: torch.device) -> str:
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """Weights of one network as arrays: what a program is made of where torch is not loaded.
+
+    Attributes
+    ----------
+    arrays : mapping of str to array float32
+        Named as in the network's state.
+    """
+
+    arrays: Mapping[str, npt.NDArray[np.float32]]
+
+
+Owner = Any
+"""Whose weights a program has: a network, or `Weights`."""
+
+_PROGRAMS: WeakKeyDictionary[Owner, dict[tuple[object, ...], tuple[int, Predictor]]] = WeakKeyDictionary()
+"""Owner -> (form, channels, window, number format, threads) -> fingerprint of its weights, compiled program."""
+
+
+def resolve_engine(engine: str, device: torch.device | str) -> str:
     """Return "torch" or "openvino": "auto" takes OpenVINO on CPUs where it is installed.
+
+    Parameters
+    ----------
+    engine : str
+    device : torch.device or str
+        "cpu", "cuda:1", ...
 
     Raises
     ------
@@ -41,9 +72,10 @@ def resolve_engine(engine: str, device: torch.device) -> str:
     """
     if engine not in ENGINES:
         raise UsageError(f"engine {engine!r} is unknown; choose one of {', '.join(ENGINES)}.")
-    if engine == "torch" or (engine == "auto" and device.type != "cpu"):
+    on_cpu = str(device).partition(":")[0] == "cpu"
+    if engine == "torch" or (engine == "auto" and not on_cpu):
         return "torch"
-    if device.type != "cpu":
+    if not on_cpu:
         raise UsageError(f"openvino runs on the CPU here, the device is {device}; take --engine torch.")
     problem = _why_not_openvino()
     if problem is None:
@@ -59,13 +91,15 @@ def _why_not_openvino() -> str | None:
     if importlib.util.find_spec("openvino") is None:
         return "openvino is not installed"
     try:
-        importlib.import_module("openvino.frontend.pytorch.ts_decoder")
+        importlib.import_module("openvino")
     except Exception as error:  # a missing system library shows as ImportError, OSError or RuntimeError
         return f"openvino is installed but does not load ({error})"
     return None
 
 
-def compiled(network: nn.Module, *, channels: int, window: Shape3, smallest: Shape3, dtype: torch.dtype) -> Predictor:
+def compiled(
+    network: nn.Module, *, channels: int, window: Shape3, smallest: Shape3, dtype: torch.dtype | str
+) -> Program:
     """Return the network as a compiled predictor for single windows of one size.
 
     Parameters
@@ -78,10 +112,10 @@ def compiled(network: nn.Module, *, channels: int, window: Shape3, smallest: Sha
         (z, y, x).
     smallest : tuple of int
         The smallest window (z, y, x) that the network takes; it is traced on that, which is quick.
-    dtype : torch.dtype
+    dtype : torch.dtype or str
         float32 (agrees with torch to about 1e-4 in the logits) or bfloat16.
     """
-    import openvino as ov
+    import torch
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
@@ -96,10 +130,26 @@ def compiled(network: nn.Module, *, channels: int, window: Shape3, smallest: Sha
     read = front_end.load(decoder)  # both stay referenced until convert is done with them
     model = front_end.convert(read)
     model.reshape([1, channels, *window])
-    hints = {"INFERENCE_PRECISION_HINT": _HINTS[dtype], "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-    program = ov.Core().compile_model(model, "CPU", hints)
+    return program_of(model, dtype)
 
-    return Program(program)
+
+def program_of(model: Any, dtype: torch.dtype | str) -> Program:
+    """Return an OpenVINO model of fixed shape, compiled for this CPU.
+
+    Parameters
+    ----------
+    model : openvino.Model
+        (1, c, *window) -> (1, labels, *window), float32.
+    dtype : torch.dtype or str
+        In which it computes.
+    """
+    import openvino as ov
+
+    hints: dict[str, Any] = {"INFERENCE_PRECISION_HINT": _HINTS[_name(dtype)]}
+    threads = _threads()
+    if threads:
+        hints["INFERENCE_NUM_THREADS"] = threads
+    return Program(ov.Core().compile_model(model, "CPU", hints))
 
 
 class Program:
@@ -113,11 +163,17 @@ class Program:
     def __init__(self, program: Any) -> None:
         self._program = program
 
-    def __call__(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return the logits of a batch of windows, one after the other."""
+    def __call__(self, batch: Any) -> Any:
+        """Return the logits of a batch of windows, one after the other: arrays of arrays, tensors of tensors."""
+        if isinstance(batch, np.ndarray):
+            return np.concatenate([self._run(np.ascontiguousarray(item[None])) for item in batch])
+        import torch
+
+        return torch.cat([torch.from_numpy(self._run(item.unsqueeze(0).contiguous().numpy())) for item in batch])
+
+    def _run(self, window: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         # The result array is reused by the next call, so it is copied.
-        results = [torch.from_numpy(self._program(item.unsqueeze(0).contiguous().numpy())[0].copy()) for item in batch]
-        return torch.cat(results)
+        return np.array(self._program(window, share_inputs=True, share_outputs=True)[0])
 
     def release(self) -> None:
         """Free what the layers work in, several times the size of a window; the next call takes it again."""
@@ -125,51 +181,68 @@ class Program:
 
 
 def compiled_once(
-    owner: nn.Module,
+    owner: Owner,
     form: str,
-    build: Callable[[], nn.Module],
+    build: Callable[[], Any],
     *,
     channels: int,
     window: Shape3,
     smallest: Shape3,
-    dtype: torch.dtype,
+    dtype: torch.dtype | str,
 ) -> Predictor:
-    """Return `compiled` of a network, from memory where it was compiled before: once for all cases of a cohort.
+    """Return a program of a network, from memory where it was compiled before: once for all cases of a cohort.
 
     The program lives as long as `owner` does; it is made anew when the owner's weights have changed.
 
     Parameters
     ----------
-    owner : nn.Module
+    owner : nn.Module or Weights
         Whose weights the network uses.
     form : str
         Which of the networks that `build` makes of this owner ("lesions", "lesions and organs", ...).
     build : callable
-        Returns the network to compile; only called where it has to be.
+        Returns the network to compile, or of `Weights` the OpenVINO model; only called where it has to be.
     channels, window, smallest, dtype
         As for `compiled`.
     """
     programs = _PROGRAMS.setdefault(owner, {})
-    key = (form, channels, window, dtype, torch.get_num_threads())
+    key = (form, channels, window, _name(dtype), _threads())
     weights = _weights_fingerprint(owner)
     if key not in programs or programs[key][0] != weights:
-        predictor = compiled(build(), channels=channels, window=window, smallest=smallest, dtype=dtype)
+        if isinstance(owner, Weights):
+            predictor = program_of(build(), dtype)
+        else:
+            predictor = compiled(build(), channels=channels, window=window, smallest=smallest, dtype=dtype)
         programs[key] = (weights, predictor)
     return programs[key][1]
 
 
-def forget(owner: nn.Module) -> None:
+def forget(owner: Owner) -> None:
     """Drop the programs compiled of this network, and with them their memory."""
     _PROGRAMS.pop(owner, None)
 
 
-def release(owner: nn.Module) -> None:
+def release(owner: Owner) -> None:
     """Free the working memory of what was compiled of this network; it stays compiled."""
     for _, predictor in _PROGRAMS.get(owner, {}).values():
         if isinstance(predictor, Program):
             predictor.release()
 
 
-def _weights_fingerprint(network: nn.Module) -> int:
-    """Return a number that changes whenever a weight is replaced or written to."""
-    return hash(tuple((parameter.data_ptr(), parameter._version) for parameter in network.parameters()))
+def _name(dtype: torch.dtype | str) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _threads() -> int:
+    """Return how many threads torch works with, or is told to; 0 leaves it to OpenVINO (one per core)."""
+    if "torch" in sys.modules:
+        return int(sys.modules["torch"].get_num_threads())
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return int(told) if told.isdigit() else 0
+
+
+def _weights_fingerprint(owner: Owner) -> int:
+    """Return a number that changes whenever a weight of a network is replaced or written to; arrays are not."""
+    if isinstance(owner, Weights):
+        return 0
+    return hash(tuple((parameter.data_ptr(), parameter._version) for parameter in owner.parameters()))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from uptake.cases import HarmonisedCase, Prediction
 from uptake.core.types import Shape3
-from uptake.inference.compiled import compiled_once
-from uptake.inference.sliding_window import Predictor, averaged, mirrored, sliding_window
+from uptake.inference.compiled import Weights, compiled_once
+from uptake.inference.sliding_window import Finished, Predictor, averaged, mirrored, sliding_window
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -43,28 +46,29 @@ class WindowRules:
 
 
 def predict_windows(
-    networks: Sequence[nn.Module],
+    networks: Sequence[nn.Module | Weights],
     case: HarmonisedCase,
     rules: WindowRules,
     *,
     labels: int,
     form: str,
-    view: Callable[[nn.Module], nn.Module],
+    view: Callable[[Any], Any],
     after: Callable[[Predictor], Predictor] | None = None,
     organs: int = 0,
     device: torch.device | None = None,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | str = "float32",
     engine: str = "torch",
     skip_air: bool = True,
     batch_size: int = 1,
+    finished: Finished | None = None,
     on_window: Callable[[int, int], None] | None = None,
 ) -> Prediction:
     """Return the outputs of the networks, averaged over folds and flips, on the model grid.
 
     Parameters
     ----------
-    networks : sequence of nn.Module
-        The folds; moved to the device and set to evaluation.
+    networks : sequence of nn.Module or Weights
+        The folds; networks are moved to the device and set to evaluation. Weights go with "openvino".
     case : HarmonisedCase
     rules : WindowRules
     labels, organs : int
@@ -72,11 +76,12 @@ def predict_windows(
     form : str
         Name of what `view` makes, under which a compiled program is kept.
     view : callable
-        A network -> one that shares its weights and gives one tensor (b, labels + organs, z, y, x).
+        A network -> one that shares its weights and gives one tensor (b, labels + organs, z, y, x). Weights -> the same
+        as an OpenVINO model.
     after : callable, optional
         Wraps what runs a network, compiled or not.
     device : torch.device, optional
-    dtype : torch.dtype
+    dtype : torch.dtype or str
         Of the convolutions; sums are float32.
     engine : str
         "torch", or "openvino" on CPUs (`inference.compiled`).
@@ -84,13 +89,20 @@ def predict_windows(
         Do not compute windows without body.
     batch_size : int
         Windows at a time.
+    finished : callable, optional
+        Takes the outputs stretch by stretch, see `sliding_window`.
     on_window : callable, optional
         Told (done, all).
     """
-    device = device or torch.device("cpu")
+    arrays = all(isinstance(network, Weights) for network in networks)
+    if not arrays:
+        import torch
+
+        device = device or torch.device("cpu")
     prepared = []
     for network in networks:
-        network.to(device).eval()
+        if not isinstance(network, Weights):
+            network.to(device).eval()
         predictor: Predictor
         if engine == "openvino":
             predictor = compiled_once(
@@ -105,7 +117,7 @@ def predict_windows(
         else:
             predictor = view(network)
         prepared.append(mirrored(predictor if after is None else after(predictor), rules.mirror_axes))
-    with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+    with nullcontext() if arrays else _autocast(device, dtype):
         return sliding_window(
             case.channels,
             averaged(prepared),
@@ -118,5 +130,14 @@ def predict_windows(
             layers=rules.layers,
             batch_size=batch_size,
             device=device,
+            arrays=arrays,
+            finished=finished,
             on_window=on_window,
         )
+
+
+def _autocast(device: Any, dtype: torch.dtype | str) -> Any:
+    import torch
+
+    number_format = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    return torch.autocast(device.type, dtype=number_format, enabled=number_format != torch.float32)

@@ -6,22 +6,29 @@ import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import product
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from uptake.cases import Prediction
 from uptake.core.types import Channels, Mask, Shape3
+from uptake.inference.rolling import AIR_LOGIT, Box, RollingSums
 
-Predictor = Callable[[torch.Tensor], torch.Tensor]
-"""(b, c, *window) float32 -> (b, labels, *window) logits."""
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["AIR_LOGIT"]
+
+Predictor = Callable[[Any], Any]
+"""(b, c, *window) float32 -> (b, labels, *window) logits, from tensor to tensor. A compiled program also takes an array
+and gives one."""
+
+Finished = Callable[[npt.NDArray[np.float32], npt.NDArray[np.float32] | None], None]
+"""Told the logits (labels, n, y, x), and the organs', of the next n slices of an image, first to last."""
 
 FOCUS_MARGIN = 4
 """Voxels of air kept around the body where windows are laid over it alone."""
-
-AIR_LOGIT = 10.0
-"""Where no window was computed the background leads by this much: a probability of 1 - 5e-5."""
 
 
 def window_starts(size: int, window: int, step: float) -> tuple[int, ...]:
@@ -37,8 +44,15 @@ def window_starts(size: int, window: int, step: float) -> tuple[int, ...]:
     return tuple(round(distance * i) for i in range(count))
 
 
-@lru_cache(maxsize=8)
 def importance(window: Shape3) -> torch.Tensor:
+    """Return `importance_array` as a tensor."""
+    import torch
+
+    return torch.from_numpy(importance_array(window))
+
+
+@lru_cache(maxsize=8)
+def importance_array(window: Shape3) -> npt.NDArray[np.float32]:
     """Return the weight of each voxel of a window, float32: a Gaussian, sigma an eighth of the window, peak 10.
 
     SciPy's discrete Gaussian of a unit impulse at index n // 2, cut off at 4 sigma; zeros become the smallest weight,
@@ -51,7 +65,7 @@ def importance(window: Shape3) -> torch.Tensor:
     weight = gaussian_filter(impulse, [n / 8 for n in window], mode="constant", cval=0.0)
     weight = (weight / weight.max() * 10.0).astype(np.float32)
     weight[weight == 0] = weight[weight > 0].min()
-    return torch.from_numpy(weight)
+    return np.asarray(weight)
 
 
 def mirrored(predictor: Predictor, axes: Sequence[int]) -> Predictor:
@@ -63,13 +77,17 @@ def mirrored(predictor: Predictor, axes: Sequence[int]) -> Predictor:
         [axis + 2 for axis, flip in zip(axes, flips) if flip] for flips in product((False, True), repeat=len(axes))
     ]
 
-    def predict(batch: torch.Tensor) -> torch.Tensor:
+    def predict(batch: Any) -> Any:
         total = predictor(batch)
         for flips in combinations[1:]:
-            total = total + torch.flip(predictor(torch.flip(batch, flips)), flips)
+            total = total + _flipped(predictor(_flipped(batch, flips)), flips)
         return total / len(combinations)
 
     return predict
+
+
+def _flipped(batch: Any, axes: list[int]) -> Any:
+    return np.flip(batch, axes) if isinstance(batch, np.ndarray) else batch.flip(axes)
 
 
 def averaged(predictors: Sequence[Predictor]) -> Predictor:
@@ -77,7 +95,7 @@ def averaged(predictors: Sequence[Predictor]) -> Predictor:
     if len(predictors) == 1:
         return predictors[0]
 
-    def predict(batch: torch.Tensor) -> torch.Tensor:
+    def predict(batch: Any) -> Any:
         total = predictors[0](batch)
         for predictor in predictors[1:]:
             total = total + predictor(batch)
@@ -99,9 +117,11 @@ def sliding_window(
     layers: int = 0,
     batch_size: int = 1,
     device: torch.device | None = None,
+    arrays: bool = False,
+    finished: Finished | None = None,
     on_window: Callable[[int, int], None] | None = None,
 ) -> Prediction:
-    """Return logits for the whole image.
+    """Return logits for the whole image, or hand them out stretch by stretch.
 
     Parameters
     ----------
@@ -129,6 +149,11 @@ def sliding_window(
         Windows evaluated together.
     device : torch.device, optional
         Where windows are computed and summed up (float32); the CPU by default.
+    arrays : bool
+        The predictor takes and gives NumPy arrays, on the CPU: torch is not loaded.
+    finished : callable, optional
+        Told the logits of each stretch of slices once no further window reaches it, so that never more than a window's
+        depth is held; the prediction then has none.
     on_window : callable, optional
         Told (done, all) after each batch.
 
@@ -138,7 +163,6 @@ def sliding_window(
         logits (labels, z, y, x) and organ_logits (organs, z, y, x) or None, float32; where no window was computed,
         background by `AIR_LOGIT`.
     """
-    device = device or torch.device("cpu")
     shape = channels.shape[1:]
     pad = [max(0, w - n) for n, w in zip(shape, window, strict=True)]
     before = [p // 2 for p in pad]
@@ -147,35 +171,68 @@ def sliding_window(
     body_padded = None if body is None else (np.pad(body, padding) if any(pad) else body)
     size = padded.shape[1:]
     boxes, wanted = _boxes(size, window, step, body_padded, focus, layers)
+    wanted.sort(key=lambda box: box[0].start)  # they are, unless `focus` goes along another axis
 
-    image = torch.from_numpy(np.ascontiguousarray(padded))
-    weight = importance(window).to(device)
-    total = torch.zeros((labels + organs, *size), dtype=torch.float32, device=device)
-    weights = torch.zeros(size, dtype=torch.float32, device=device)
-    with torch.inference_mode():
-        for first in range(0, len(wanted), batch_size):
-            chosen = wanted[first : first + batch_size]
-            batch = torch.stack([image[(slice(None), *box)] for box in chosen]).to(device)
-            for box, logits in zip(chosen, predictor(batch).float(), strict=True):
-                total[(slice(None), *box)] += logits * weight
-                weights[box] += weight
-            if on_window is not None:
-                on_window(min(first + batch_size, len(wanted)), len(wanted))
-        air = weights == 0
-        total /= weights.clamp_(min=torch.finfo(torch.float32).tiny)
-        if bool(air.any()):
-            for channel, logits in enumerate(total):  # in place: indices of millions of voxels would be the peak
-                logits.masked_fill_(air, AIR_LOGIT if channel in (0, labels) else 0.0)
-    cut = tuple(slice(b, b + n) for b, n in zip(before, shape, strict=True))
-    logits = np.ascontiguousarray(total[(slice(None), *cut)].cpu().numpy())
+    compute, zeros, host = _on_arrays(predictor) if arrays else _on_device(predictor, device)
+    weight = importance_array(window) if arrays else importance(window).to(device or "cpu")
+    sums = RollingSums(labels + organs, size, weight, zeros=zeros, host=host, backgrounds=(0, labels))
+    whole = None if finished is not None else np.empty((labels + organs, *shape), dtype=np.float32)
+    inside = tuple(slice(b, b + n) for b, n in zip(before, shape, strict=True))
+
+    def hand_out(stop: int | None) -> None:
+        for start, means in sums.finish(stop):
+            low, high = max(start, before[0]), min(start + means.shape[1], before[0] + shape[0])
+            if low >= high:
+                continue
+            logits = means[(slice(None), slice(low - start, high - start), *inside[1:])]
+            if whole is not None:
+                whole[:, low - before[0] : high - before[0]] = logits
+            elif finished is not None:
+                finished(logits[:labels], logits[labels:] if organs else None)
+
+    for first in range(0, len(wanted), batch_size):
+        chosen = wanted[first : first + batch_size]
+        batch = np.stack([padded[(slice(None), *box)] for box in chosen])
+        for box, logits in zip(chosen, compute(batch), strict=True):
+            hand_out(box[0].start)
+            sums.add(box, logits)
+        if on_window is not None:
+            on_window(min(first + batch_size, len(wanted)), len(wanted))
+    hand_out(None)
+    if whole is None:
+        whole = np.empty((labels + organs, 0, *shape[1:]), dtype=np.float32)
     return Prediction(
-        logits[:labels], len(wanted), len(boxes) - len(wanted), organ_logits=logits[labels:] if organs else None
+        whole[:labels], len(wanted), len(boxes) - len(wanted), organ_logits=whole[labels:] if organs else None
     )
 
 
-def window_boxes(
-    body: Mask, window: Shape3, step: float, *, focus: bool = False, layers: int = 0
-) -> tuple[tuple[slice, slice, slice], ...]:
+Compute = Callable[[npt.NDArray[np.float32]], Any]
+Zeros = Callable[[tuple[int, ...]], Any]
+Host = Callable[[Any], npt.NDArray[np.float32]]
+
+
+def _on_arrays(predictor: Predictor) -> tuple[Compute, Zeros, Host]:
+    """Return how batches are computed, sums are begun and taken back, all in NumPy."""
+    return predictor, lambda shape: np.zeros(shape, dtype=np.float32), lambda array: array
+
+
+def _on_device(predictor: Predictor, device: torch.device | None) -> tuple[Compute, Zeros, Host]:
+    """Return the same through torch."""
+    import torch
+
+    where = device or torch.device("cpu")
+
+    def compute(batch: npt.NDArray[np.float32]) -> torch.Tensor:
+        with torch.inference_mode():
+            return predictor(torch.from_numpy(batch).to(where)).float()
+
+    def zeros(shape: tuple[int, ...]) -> torch.Tensor:
+        return torch.zeros(shape, dtype=torch.float32, device=where)
+
+    return compute, zeros, lambda tensor: tensor.cpu().numpy()
+
+
+def window_boxes(body: Mask, window: Shape3, step: float, *, focus: bool = False, layers: int = 0) -> tuple[Box, ...]:
     """Return the windows with body in them that `sliding_window` computes for an image with this body.
 
     Along an axis on which the image is smaller than the window they are those of the padded image.
@@ -187,7 +244,7 @@ def window_boxes(
 
 def _boxes(
     size: Shape3, window: Shape3, step: float, body: Mask | None, focus: bool, layers: int
-) -> tuple[list[tuple[slice, slice, slice]], list[tuple[slice, slice, slice]]]:
+) -> tuple[list[Box], list[Box]]:
     """Return all windows over an image, and those with body in them."""
     boxes = []
     for z, y, x in window_corners(size, window, step, body if focus else None, layers=layers):
