@@ -225,6 +225,28 @@ def test_pet_alone_is_accepted_and_the_report_says_so(segment, study, tmp_path, 
     assert "No CT" in (case / "report.html").read_text(encoding="utf-8")
 
 
+def test_a_tracer_that_the_model_never_saw_is_warned_about_and_reported(
+    cli, study, tmp_path, make_bundle, plain_pictures
+):
+    model = make_bundle(tmp_path / "fdg-model", training={"data": "none", "tracers": ["FDG"]})
+    ran = cli("segment", study, "-o", tmp_path / "a", "-m", model, *FAST, "--tracer", "68Ga-PSMA-11")
+    assert ran.code == 0
+    assert "! The tracer is PSMA-11; fdg-model was trained on FDG alone." in ran.out
+    run = run_json(tmp_path / "a" / "patient_7")
+    assert run["settings"]["tracer"] == "68Ga-PSMA-11" and run["acquisition"]["tracer"] == "PSMA-11"
+    assert "SUV as given in the file" in (tmp_path / "a" / "patient_7" / "report.html").read_text(encoding="utf-8")
+    lesions = json.loads((tmp_path / "a" / "patient_7" / "lesions.json").read_text(encoding="utf-8"))
+    assert lesions["assessment"]["patient"]["tracer"] == "PSMA-11"
+    known = cli("segment", study, "-o", tmp_path / "a", "-m", model, *FAST, "--tracer", "FDG")
+    assert known.code == 0 and "The tracer is" not in known.out and "kept" not in known.out
+
+
+def test_an_unknown_tracer_is_refused_before_any_work(segment, study, tmp_path):
+    ran = segment(study, "-o", tmp_path / "a", "--tracer", "water")
+    assert ran.code == 2 and "'water' is not known; known are FDG, PSMA-1007" in ran.err
+    assert not (tmp_path / "a" / "patient_7").exists()
+
+
 def test_what_auto_means_is_part_of_the_request(cli, study, tmp_path, tiny_bundle, plain_pictures, monkeypatch):
     from uptake.workflows import segment as workflow
 

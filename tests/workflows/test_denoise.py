@@ -17,7 +17,8 @@ from uptake.io.dicom import read_dicom
 from uptake.io.image import read_image, read_labels
 from uptake.workflows import denoise as workflow
 from uptake.workflows.bundles import load_bundle
-from uptake.workflows.denoise import DenoiseSettings, Noise, denoise, dose_of, noise_of, trained_dose, trained_tracers
+from uptake.workflows.denoise import DenoiseSettings, Noise, denoise, dose_of, noise_of, trained_dose
+from uptake.workflows.tracers import trained_tracers
 
 
 @pytest.fixture(autouse=True)

@@ -44,7 +44,7 @@ def _show(card: Card) -> None:
         "normalisation": "; ".join(_rule(rule) for rule in card.plan["channels"]),
         "network": f"features {_numbers(card.config['features'])}, blocks {_numbers(card.config['blocks'])}, "
         f"window {_numbers(card.config['window'])}",
-        "trained on": ", ".join(f"{key}: {value}" for key, value in card.training.items()),
+        "trained on": ", ".join(f"{key}: {_plain(value)}" for key, value in card.training.items()),
         "licence": card.licence,
         "weights": "; ".join(f"{name} (SHA-256 {value[:12]}…)" for name, value in card.files.items()),
         "stored as": f"{card.stored_as}, written by uptake {card.package_version}",
@@ -80,3 +80,7 @@ def _score(value: object) -> str:
         return f"{value['mean']:.3f} (95 % interval {value['low']:.3f} to {value['high']:.3f}){middle}"
     parts = [f"{key} {number:.3f}" for key, number in value.items() if isinstance(number, float)]
     return ", ".join(parts) or str(value)
+
+
+def _plain(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -36,6 +36,7 @@ def segment(
     min_volume_ml: float = 0.0,
     organs: bool = True,
     prompts: Path | None = None,
+    tracer: str | None = None,
     assume_suv: bool = False,
     gate: bool = True,
     dicom: bool = True,
@@ -95,6 +96,8 @@ def segment(
     prompts
         JSON of points, boxes, scribbles or masks (uptake's form, or either of autoPET's), for one study and a
         promptable model: what they mark is the lesion mask.
+    tracer
+        FDG, PSMA-11, ...; by default as the DICOM header says. A model that was trained on others is warned about.
     assume_suv
         Take the PET as SUV although its values say otherwise.
     gate
@@ -156,6 +159,7 @@ def segment(
         min_volume_ml=min_volume_ml,
         organs=organs,
         prompts=None if prompts is None else read_content(prompts),
+        tracer=tracer,
     )
     with progress("segmenting", quiet=quiet) as on_window:
         result = segment_cases(

@@ -14,7 +14,6 @@ import numpy as np
 
 from uptake.cases import Case
 from uptake.core.errors import InputError, ModelError, UsageError
-from uptake.gate.tracers import tracer_of
 from uptake.geometry.volume import Volume
 from uptake.harmonise.onto import harmonise
 from uptake.harmonise.restore import restore, restore_image
@@ -25,6 +24,7 @@ from uptake.workflows.bundles import Bundle, load_bundle
 from uptake.workflows.cases_in import case_of
 from uptake.workflows.dose_measures import deep_sphere
 from uptake.workflows.segment import DTYPES, SegmentSettings, resolved
+from uptake.workflows.tracers import tracer_warnings
 from uptake.zoo.cards import Card
 
 DEFAULT_DENOISER = "phantom-ldos-small"
@@ -321,13 +321,6 @@ def trained_dose(card: Card) -> float | None:
     return float(value) if isinstance(value, int | float) and 0 < value <= 1 else None
 
 
-def trained_tracers(card: Card) -> tuple[str, ...]:
-    """Return the tracers that a model was trained on, as its card tells; () where it does not."""
-    value = card.training.get("tracers", card.training.get("tracer", ()))
-    names = re.split(r"[,;/]\s*", value) if isinstance(value, str) else value if isinstance(value, list | tuple) else ()
-    return tuple(str(name).strip() for name in names if str(name).strip())
-
-
 def noise_of(before: Volume, after: Volume, organs: Volume | None, names: Mapping[int, str]) -> Noise:
     """Return the noise of two images in one sphere of 3 cm, whose place follows from an outline and not from noise.
 
@@ -368,22 +361,7 @@ def _domain_warnings(card: Card, fraction: float | None, trained: float | None, 
         warnings.append(
             f"This image has {100 * fraction:g} % of the full dose; {card.name} was trained on {of_training}."
         )
-    known = trained_tracers(card)
-    if tracer != UNKNOWN and known and not any(_same_tracer(tracer, name) for name in known):
-        warnings.append(
-            f"The tracer is {tracer}; {card.name} was trained on {', '.join(known)} alone. What it makes of another "
-            "tracer was not examined."
-        )
-    return warnings
-
-
-def _same_tracer(one: str, other: str) -> bool:
-    """Whether two names mean one tracer, as the input gate knows them, or are alike but for case and signs."""
-    first, second = tracer_of(one), tracer_of(other)
-    if first is not None and second is not None:
-        return first.name == second.name
-    plain = [re.sub(r"[^a-z0-9]", "", name.lower()) for name in (one, other)]
-    return bool(plain[0]) and (plain[0] in plain[1] or plain[1] in plain[0])
+    return warnings + tracer_warnings(card, "" if tracer == UNKNOWN else tracer)
 
 
 def _grid_warnings(bundle: Bundle, pet: Volume) -> list[str]:

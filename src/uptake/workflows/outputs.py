@@ -383,6 +383,6 @@ def _recorded_outputs(folder: Path) -> set[str]:
 
 def _provenance(acquisition: Mapping[str, Any]) -> dict[str, object]:
     """Return the part of the acquisition record that fits a report: no nested tag lists."""
-    if not acquisition:
-        return {"source": "SUV as given in the file"}
+    if not set(acquisition) - {"tracer"}:
+        return {"source": "SUV as given in the file", **acquisition}
     return {key: value for key, value in acquisition.items() if not isinstance(value, list | dict)}

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from uptake.cases import Case
-from uptake.core.errors import UnitError, UsageError
+from uptake.core.errors import UnitError
 from uptake.core.units import CM2_PER_M2, GRAMS_PER_KG
-from uptake.gate.tracers import TRACERS, tracer_of
+from uptake.gate.tracers import tracer_of
 from uptake.physics.body import body_surface_m2, sul_factor
 from uptake.physics.supplied import SuppliedValues
 from uptake.quantification.response import Patient
+from uptake.workflows.tracers import require_tracer
 
 FDG = "FDG"
 
@@ -37,9 +38,7 @@ class PatientFacts:
 
     def __post_init__(self) -> None:
         self.supplied()  # raises for a value out of range
-        if self.tracer is not None and tracer_of(self.tracer) is None:
-            known = ", ".join(tracer.name for tracer in TRACERS)
-            raise UsageError(f"the tracer {self.tracer!r} is not known; known are {known}.")
+        require_tracer(self.tracer)
 
     def supplied(self) -> SuppliedValues:
         """Return weight, height and sex as reading a DICOM study takes them."""

@@ -15,6 +15,7 @@ from uptake.geometry.volume import Volume
 from uptake.quantification.lesions import measure_lesions
 from uptake.workflows.bundles import Bundle
 from uptake.workflows.session import Session
+from uptake.workflows.tracers import tracer_warnings
 
 LOW_CONFIDENCE = 0.7
 """Mean probability inside a mask below which its object is named in the warnings."""
@@ -62,7 +63,11 @@ def prompted(
         timings[stage], clock = now - clock, now
 
     card = bundle.card
-    warnings = [*case.warnings, *(f"{card.name}: {limit}" for limit in card.limits[:1])]
+    warnings = [
+        *case.warnings,
+        *tracer_warnings(card, str(case.acquisition.get("tracer") or "")),
+        *(f"{card.name}: {limit}" for limit in card.limits[:1]),
+    ]
     report = check(case) if gate else None
     if gate:
         lap("gate")

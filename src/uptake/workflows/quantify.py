@@ -24,6 +24,7 @@ from uptake.workflows.organ_map import read_organ_map
 from uptake.workflows.outputs import recover, request_of, require_replaceable, write_results
 from uptake.workflows.patient import PatientFacts, patient_of
 from uptake.workflows.regions import read_with_mask
+from uptake.workflows.tracers import with_tracer
 
 
 def quantify(
@@ -111,6 +112,7 @@ def quantify_to(
         supplied=facts.supplied(),
     )  # fmt: skip
     assert case.lesions is not None
+    case = with_tracer(case, facts.tracer)
     found_map = None
     if organs is not None:
         found_map = read_organ_map(

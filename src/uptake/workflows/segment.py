@@ -27,6 +27,7 @@ from uptake.workflows.cases_in import case_of
 from uptake.workflows.ensemble import Ensemble, predict_within
 from uptake.workflows.findings import Organs, organ_heads, require_sortable, sort_findings
 from uptake.workflows.prompted import prompted, require_matching
+from uptake.workflows.tracers import require_tracer, tracer_warnings, with_tracer
 from uptake.zoo.cards import DEFAULT_MODEL, Card
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -60,6 +61,9 @@ class SegmentSettings:
         Memory granted, GB: networks are held one at a time where it is short.
     prompts : JSON value or None
         For promptable models: the content of a prompt file (`io.prompts.read_content`).
+    tracer : str or None
+        "FDG", "PSMA-11", ... of the scan, where no header names it, or it is wrong. Held against the tracers of the
+        model's training, and what the input gate and the criteria of lesions go by.
     """
 
     mirror: bool = True
@@ -73,6 +77,7 @@ class SegmentSettings:
     max_ram_gb: float | None = None
     focus: bool | None = None
     prompts: Any = None
+    tracer: str | None = None
 
     @classmethod
     def fast(cls, **changes: Any) -> SegmentSettings:
@@ -229,6 +234,7 @@ def segment_case(
     `settings` are `resolved`; `timings_s` are of what was done before, and count for `max_seconds`.
     """
     require_matching(bundle, settings.prompts)
+    case = with_tracer(case, settings.tracer)
     if settings.prompts is not None:
         found = prompted(case, bundle, settings, device=device, gate=gate, timings_s=timings_s)
         return Segmentation(case=case, card=bundle.card, checksum=bundle.checksum, settings=settings, **found)
@@ -251,6 +257,7 @@ def segment_case(
         raise ModelError(f"{case.id}: model {card.name} needs a CT, and there is none. Give one with --ct FILE (ct=…).")
     if case.ct is None and "ct" in card.accepts:
         warnings.append(f"No CT: {card.name} was run on PET alone, which it was trained to accept.")
+    warnings += tracer_warnings(card, str(case.acquisition.get("tracer") or ""))
     warnings += [f"{card.name}: {limit}" for limit in card.limits[:1]]
     report = check(case) if gate else None
     if gate:
@@ -331,5 +338,6 @@ def resolved(settings: SegmentSettings, device: torch.device) -> SegmentSettings
         raise UsageError(f"precision {precision!r} is unknown; choose auto, float32 or bfloat16.")
     if settings.min_volume_ml < 0:
         raise UsageError(f"min_volume_ml is a volume in mL, 0 or more; came {settings.min_volume_ml!r}.")
+    require_tracer(settings.tracer)
     _ = settings.budget  # refuses limits that are none
     return replace(settings, precision=precision, engine=resolve_engine(settings.engine, device))
