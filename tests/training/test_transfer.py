@@ -5,8 +5,8 @@ import torch
 
 from uptake.core.errors import CheckpointError
 from uptake.networks.backbones import Architecture, build, part
-from uptake.networks.unet import unique_state
-from uptake.training.transfer import transfer
+from uptake.networks.unet import load_unique_state, unique_state
+from uptake.training.transfer import in_channel_order, transfer
 
 DESIGN = Architecture("plain", (4, 8), (1, 1))
 
@@ -50,3 +50,21 @@ def test_a_checkpoint_of_another_network_is_refused_by_the_names_that_differ_and
         transfer(target, unique_state(network(1, inputs=1)), "plain")
     after = unique_state(target)
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("kind", ["plain", "residual"])
+def test_a_start_for_channels_in_another_order_does_the_same_with_them(kind):
+    source, target = (network(seed, Architecture(kind, (4, 8), (1, 1))) for seed in (1, 2))
+    as_kept = dict(sorted(unique_state(source).items()))
+    load_unique_state(target, in_channel_order(as_kept, ("pet", "ct"), ("ct", "pet")))
+    x = torch.randn(1, 2, 8, 8, 8, generator=torch.Generator().manual_seed(3))
+    expected, found = source.eval()(x), target.eval()(x.flip(1))
+    for a, b in zip(*(one if isinstance(one, (list, tuple)) else [one] for one in (expected, found)), strict=True):
+        torch.testing.assert_close(b, a)
+    other = target(x)
+    assert not torch.allclose(other[0] if isinstance(other, (list, tuple)) else other, expected[0])
+
+
+def test_a_start_for_other_channels_is_refused_by_name():
+    with pytest.raises(CheckpointError, match=r"reads pet, the one to be trained ct, pet; .*--like"):
+        in_channel_order(unique_state(network(1, inputs=1)), ("pet",), ("ct", "pet"))

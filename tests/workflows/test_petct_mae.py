@@ -14,6 +14,7 @@ import torch
 
 import uptake
 from uptake.core.errors import CheckpointError, InputError, ModelError, UsageError
+from uptake.methods import lesiontracer
 from uptake.methods.petct_mae import Config
 from uptake.networks.backbones import part
 from uptake.sampling.masking import MaskRules
@@ -212,6 +213,20 @@ def test_pretraining_like_a_model_starts_its_training(dataset, plain, tiny_bundl
     assert start.plan == model.plan and start.config.channels == ("ct", "pet")
     heads = {name for name in model.states["0"] if part("residual", name) == "head"}
     assert start.states["0"].keys() == model.states["0"].keys() - heads
+
+
+def test_any_pretraining_of_its_network_starts_lesiontracer(pretrained, dataset, tmp_path, caplog):
+    config = replace(
+        lesiontracer.Config.small(), spacing_mm=(8.0, 8.0, 8.0), window=(8, 8, 8), features=(4, 8), blocks=(1, 1),
+        steps=1, epoch_steps=1, validation_batches=0, learning_rate=0.0, weight_decay=0.0, mirror_axes=(),
+    )  # fmt: skip
+    trained = uptake.train(
+        "lesiontracer", dataset, tmp_path / "t", config=config, folds=("all",), init=pretrained[1].bundle, **CPU
+    )
+    start, found = pretrained[1].bundle, load_bundle(trained.bundle).states["all"]
+    first = load_bundle(start).states["0"]["encoder.stem.convs.0.conv.weight"]
+    assert torch.equal(found["encoder.stem.convs.0.conv.weight"], first.flip(1)), "PET and CT change places"
+    assert "CT by zscore, PET by zscore; the network to be trained sees CT by" in caplog.text
 
 
 def test_the_probe_trains_a_linear_map_alone_and_compares_with_untrained_features(pretrained, dataset, plain, tmp_path):

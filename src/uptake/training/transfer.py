@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -66,3 +66,34 @@ def transfer(network: nn.Module, state: Mapping[str, torch.Tensor], kind: str) -
         for name in sorted(wanted):
             parameters[name].copy_(state[name])
     return Transfer(tuple(sorted(wanted)), tuple(sorted(own.keys() - wanted)), tuple(sorted(state.keys() - given)))
+
+
+def in_channel_order(
+    state: Mapping[str, torch.Tensor], given: Sequence[str], wanted: Sequence[str]
+) -> dict[str, torch.Tensor]:
+    """Return the state of a U-Net with the inputs of its first convolution in another order of channels.
+
+    Parameters
+    ----------
+    state : mapping
+        Tensors as `networks.unet.unique_state` names them, of a network for the channels `given`.
+    given, wanted : sequence of str
+        Names of channels: of the pretrained network, and of the one to be trained.
+
+    Raises
+    ------
+    CheckpointError
+        If the names are not the same ones.
+    """
+    if tuple(given) == tuple(wanted):
+        return dict(state)
+    if sorted(given) != sorted(wanted):
+        raise CheckpointError(
+            f"the pretrained network reads {', '.join(given)}, the one to be trained {', '.join(wanted)}; pretrain on "
+            "the same channels (uptake pretrain ... --like MODEL)."
+        )
+    order = [tuple(given).index(name) for name in wanted]
+    # Files keep tensors by name, so that the first one is not the first convolution: a stem comes before all stages.
+    kernels = sorted(name for name, tensor in state.items() if name.startswith("encoder.") and tensor.ndim == 5)
+    first = next((name for name in kernels if name.startswith("encoder.stem.")), kernels[0])
+    return {name: tensor[:, order] if name == first else tensor for name, tensor in state.items()}

@@ -32,6 +32,7 @@ from uptake.training import checkpoint as checkpoints
 from uptake.training.devices import bf16_pays, make_fabric, one_by_one
 from uptake.training.loop import fit
 from uptake.training.protocol import EpochReport
+from uptake.training.transfer import in_channel_order
 from uptake.training.validation import window_validation
 from uptake.workflows.bundles import Bundle, load_bundle, method_module
 from uptake.workflows.training_data import (
@@ -214,7 +215,7 @@ def train(
                 data = prepared(files, fold.train, config, out / "cache" / f"fold_{name}", assume_suv, organ_table)
         place = out / f"fold_{name}"
         place.mkdir(parents=True, exist_ok=True)
-        network = _started(module.build_network(data.config), start)
+        network = _started(module.build_network(data.config), start, data.plan)
         rules, settings = data.config.batch_rules(data.plan.spacing_mm), data.config.fit_settings()
 
         def step(model: nn.Module, batch: Any, number: int, config: Any = data.config) -> torch.Tensor:
@@ -257,11 +258,18 @@ def train(
     return TrainingResult(tuple(bundles), rows, summary, left_out)
 
 
-def _started(network: nn.Module, start: Bundle | None) -> nn.Module:
-    """Return the network with the weights of a bundle, or as it is without one."""
+def _started(network: nn.Module, start: Bundle | None, plan: Plan) -> nn.Module:
+    """Return the network with the weights of a bundle, or as it is without one.
+
+    A bundle that reads the same channels in another order is put in order; one that saw them normalised otherwise, or
+    on other voxels, is a start all the same, and the log says so.
+    """
     if start is None:
         return network
-    state = dict(next(iter(start.states.values())))
+    state = in_channel_order(next(iter(start.states.values())), start.plan.channel_names, plan.channel_names)
+    schemes = [{rule.name: rule.scheme for rule in one.channels} for one in (start.plan, plan)]
+    if schemes[0] != schemes[1]:
+        log.warning("%s saw %s; the network to be trained sees %s", start.card.name, *map(_listed, schemes))
     # Heads for other labels, or that the start has none of, begin fresh, as published for pretrained weights.
     fresh = {name: tensor for name, tensor in unique_state(network).items() if is_head(name)}
     kept = {name for name in fresh if name in state and state[name].shape == fresh[name].shape}
@@ -282,6 +290,10 @@ def _started(network: nn.Module, start: Bundle | None) -> nn.Module:
         )
     load_unique_state(network, state)
     return network
+
+
+def _listed(schemes: Mapping[str, str]) -> str:
+    return ", ".join(f"{name.upper()} by {schemes[name]}" for name in sorted(schemes))
 
 
 def _run_stamp(method: str, data: Prepared, fold: Fold, start: Bundle | None, devices: int) -> str:
