@@ -15,10 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from typing import Any
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from uptake.cases import HarmonisedCase, Prediction
 from uptake.core.anatomy import classes_of
@@ -26,15 +23,21 @@ from uptake.core.choices import require_known
 from uptake.core.errors import UsageError
 from uptake.core.plain import as_tuples
 from uptake.core.types import Shape3, Vector3
+from uptake.inference.compiled import Weights
 from uptake.inference.ensemble import WindowRules, predict_windows
-from uptake.networks.stages import divisors, fitted_window, require_stages, require_window
-from uptake.networks.unet import ENCODERS, BothHeads, finest_only, unet
-from uptake.sampling.augment import AugmentRules
-from uptake.sampling.batches import Batch, BatchRules
-from uptake.training.losses import deeply_supervised
+from uptake.inference.sliding_window import Finished
+from uptake.networks.stages import ENCODERS, divisors, fitted_window, require_stages, require_window
+from uptake.sampling.augment_rules import AugmentRules
 from uptake.training.optimisers import OPTIMISERS, optimiser
-from uptake.training.protocol import FitSettings
 from uptake.training.schedules import poly, warmup_cosine
+
+if TYPE_CHECKING:
+    # Compiled programs run where torch is not loaded (`graph`), so that functions import what needs it.
+    import torch
+    from torch import nn
+
+    from uptake.sampling.batches import Batch, BatchRules
+    from uptake.training.protocol import FitSettings
 
 NAME = "lesiontracer"
 LABELS = ("background", "lesion")
@@ -280,12 +283,16 @@ class Config:
 
     def fit_settings(self) -> FitSettings:
         """Return what the training loop needs to know."""
+        from uptake.training.protocol import FitSettings
+
         return FitSettings(
             self.steps, self.epoch_steps, self.validation_batches, self.clip_norm, accumulate=self.accumulate
         )
 
     def batch_rules(self, spacing_mm: Vector3) -> BatchRules:
         """Return how training batches are drawn on a grid of `spacing_mm` (z, y, x)."""
+        from uptake.sampling.batches import BatchRules
+
         return BatchRules(
             self.window, self.batch_size, self.foreground_share, self.channels, spacing_mm, self.augment, self.seed
         )
@@ -310,20 +317,49 @@ misalignment too, are rigid in the body. body-windows: inference windows are lai
 
 def build_network(config: Config) -> nn.Module:
     """Return the network, freshly initialised from ``config.seed``, for tensors (b, 2, z, y, x) in (CT, PET) order."""
+    import torch
+
+    from uptake.networks.unet import unet
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return unet(
-            len(config.channels),
-            len(config.labels),
-            features=config.features,
-            blocks=config.blocks,
-            encoder=config.encoder,
-            kernels=config.kernels,
-            strides=config.strides,
-            decoder_convs=config.decoder_convs,
-            conv_bias=config.conv_bias,
-            organ_channels=len(config.organs),
-        )
+        return unet(len(config.channels), len(config.labels), **_shape(config))
+
+
+def _shape(config: Config) -> dict[str, Any]:
+    """Return the network's shape as `unet` and `unet_graph` take it."""
+    return {
+        "features": config.features,
+        "blocks": config.blocks,
+        "encoder": config.encoder,
+        "kernels": config.kernels,
+        "strides": config.strides,
+        "decoder_convs": config.decoder_convs,
+        "conv_bias": config.conv_bias,
+        "organ_channels": len(config.organs),
+    }
+
+
+def graph(weights: Weights, config: Config, *, organs: bool = False) -> Any:
+    """Return the network for one window as an OpenVINO model, made of its weights without torch.
+
+    Parameters
+    ----------
+    weights : Weights
+        Named as `build_network`'s state.
+    config : Config
+    organs : bool
+        Give the organ logits too, after the lesions'.
+
+    Raises
+    ------
+    CheckpointError
+        If a weight is missing, left over or of another shape.
+    """
+    from uptake.inference.unet_graph import unet_graph
+
+    sizes = len(config.channels), len(config.labels)
+    return unet_graph(weights.arrays, *sizes, window=config.window, organs=organs, **_shape(config))
 
 
 def build_optimizer(network: nn.Module, config: Config) -> torch.optim.Optimizer:
@@ -360,6 +396,8 @@ def training_step(network: nn.Module, batch: Batch, config: Config) -> torch.Ten
     Both families of heads have the same loss and equal weight, as published: a smaller weight for organs gave the paper
     a slightly better lesion Dice, but more false positives and false negatives.
     """
+    from uptake.training.losses import deeply_supervised
+
     labels = batch.labels
     if not config.organs:
         return deeply_supervised(network(batch.channels), labels[:, 0], smooth=config.dice_smooth)
@@ -369,29 +407,31 @@ def training_step(network: nn.Module, batch: Batch, config: Config) -> torch.Ten
 
 
 def predict(
-    networks: Sequence[nn.Module],
+    networks: Sequence[nn.Module | Weights],
     case: HarmonisedCase,
     config: Config,
     *,
     device: torch.device | None = None,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | str = "float32",
     engine: str = "torch",
     skip_air: bool = True,
     batch_size: int = 1,
     organs: bool = False,
+    finished: Finished | None = None,
     on_window: Callable[[int, int], None] | None = None,
 ) -> Prediction:
     """Return the logits (labels, z, y, x) on the model grid; labels are background and lesion where published.
 
     Parameters
     ----------
-    networks : sequence of nn.Module
-        The folds; their logits are averaged with equal weights before anything else, as published.
+    networks : sequence of nn.Module or Weights
+        The folds; their logits are averaged with equal weights before anything else, as published. Weights go with
+        "openvino", and then torch is not loaded.
     case : HarmonisedCase
     config : Config
         `tile_step` and `mirror_axes` are used.
     device : torch.device, optional
-    dtype : torch.dtype
+    dtype : torch.dtype or str
         Of the convolutions; sums are float32.
     engine : str
         "torch", or "openvino" on CPUs (`inference.compiled`).
@@ -402,6 +442,8 @@ def predict(
     organs : bool
         Give the logits of the organ heads too, where the network has them: from the same pass, at no further cost but
         memory.
+    finished : callable, optional
+        Takes the logits stretch by stretch (`inference.sliding_window`); the prediction then has none.
     on_window : callable, optional
         Told (done, all).
     """
@@ -422,17 +464,22 @@ def predict(
         organs=organ_classes,
         form="lesions and organs" if organ_classes else "lesions",
         # Only the finest logits are wanted; networks are copied shallowly, so that the caller's stay as they are.
-        view=partial(_single, both=bool(organ_classes)),
+        view=partial(_single, config=config, both=bool(organ_classes)),
         device=device,
         dtype=dtype,
         engine=engine,
         skip_air=skip_air,
         batch_size=batch_size,
+        finished=finished,
         on_window=on_window,
     )
 
 
-def _single(network: nn.Module, *, both: bool) -> nn.Module:
+def _single(network: nn.Module | Weights, *, config: Config, both: bool) -> Any:
     """Return the network, weights shared, as one that gives one tensor: its finest logits, of one head or both."""
+    if isinstance(network, Weights):
+        return graph(network, config, organs=both)
+    from uptake.networks.unet import BothHeads, finest_only
+
     finest = finest_only(network)
     return BothHeads(finest).eval() if both else finest

@@ -8,6 +8,9 @@ from collections.abc import Sequence
 from uptake.core.errors import UsageError
 from uptake.core.types import Shape3
 
+ENCODERS = ("residual", "plain")
+"""Of the U-Nets: nnU-Net's ResEnc presets, and its default network."""
+
 
 def require_stages(features: Sequence[int], blocks: Sequence[int], **others: Sequence[object] | None) -> None:
     """Refuse stages that do not go together.

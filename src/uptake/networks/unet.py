@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 
-Triple = int | Sequence[int]
+from uptake.networks.stages import ENCODERS as ENCODERS
 
-ENCODERS = ("residual", "plain")
+Triple = int | Sequence[int]
 
 
 def unet(

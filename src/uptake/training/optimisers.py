@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-import torch
-from torch import nn
+if TYPE_CHECKING:  # a method's configuration checks the names, and is read where torch is not loaded
+    import torch
+    from torch import nn
 
 OPTIMISERS = ("sgd", "adamw")
 
@@ -27,6 +29,8 @@ def optimiser(
     """
     if name not in OPTIMISERS:
         raise ValueError(f"optimiser {name!r} is unknown; choose one of {', '.join(OPTIMISERS)}")
+    import torch
+
     given = list(parameters)
     if name == "sgd":
         return torch.optim.SGD(given, learning_rate, momentum=0.99, nesterov=True, weight_decay=weight_decay)

@@ -10,11 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from uptake.core.errors import CheckpointError, OutputError
+from uptake.zoo.arrays import fold_files, read_arrays
 from uptake.zoo.cards import CARD_FILE, Card
 
 State = Mapping[str, torch.Tensor]
@@ -83,24 +82,7 @@ def read_states(folder: Path, card: Card) -> dict[str, dict[str, torch.Tensor]]:
     """
     if not card.files:
         raise CheckpointError(f"{folder}: the card names no weight files.")
-    states = {}
-    for file, expected in sorted(card.files.items()):
-        path = folder / file
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise CheckpointError(
-                f"{path}: this weight file of the bundle is missing; fetch or copy it again."
-            ) from error
-        found = hashlib.sha256(content).hexdigest()
-        if found != expected:
-            raise CheckpointError(
-                f"{path}: the weights were altered or the copy is incomplete (SHA-256 {found[:12]}…, "
-                f"the card says {expected[:12]}…). Fetch or copy the bundle again."
-            )
-        try:
-            tensors = load_tensors(content)
-        except SafetensorError as error:
-            raise CheckpointError(f"{path}: not a safetensors file ({error}).") from error
-        states[Path(file).stem.removeprefix("fold_")] = {name: tensor.float() for name, tensor in tensors.items()}
-    return states
+    return {
+        fold: {name: torch.from_numpy(array) for name, array in read_arrays(folder, card, fold).items()}
+        for fold in fold_files(card)
+    }
