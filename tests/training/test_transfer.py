@@ -5,8 +5,9 @@ import torch
 
 from uptake.core.errors import CheckpointError
 from uptake.networks.backbones import Architecture, build, part
+from uptake.networks.promptable_unet import PROMPT_CHANNELS, PromptableUnet
 from uptake.networks.unet import load_unique_state, unique_state
-from uptake.training.transfer import in_channel_order, transfer
+from uptake.training.transfer import in_channel_order, transfer, transfer_to_prompted
 
 DESIGN = Architecture("plain", (4, 8), (1, 1))
 
@@ -68,3 +69,45 @@ def test_a_start_for_channels_in_another_order_does_the_same_with_them(kind):
 def test_a_start_for_other_channels_is_refused_by_name():
     with pytest.raises(CheckpointError, match=r"reads pet, the one to be trained ct, pet; .*--like"):
         in_channel_order(unique_state(network(1, inputs=1)), ("pet",), ("ct", "pet"))
+
+
+FIRST = "encoder.stem.convs.0.conv.weight"
+
+
+def prompted(features=(4, 8), blocks=(1, 1)):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(7)
+        return PromptableUnet(2, (8, 8, 8), features=features, blocks=blocks, reach=4.0)
+
+
+def test_a_network_that_reads_prompts_takes_what_it_knows_of_images():
+    state = unique_state(network(1, Architecture("residual", (4, 8), (1, 1))))
+    target = prompted()
+    before = {name: tensor.clone() for name, tensor in unique_state(target).items()}
+    report = transfer_to_prompted(target, state, ("pet", "ct"), ("ct", "pet"))
+    after = unique_state(target)
+    assert after[FIRST].shape[1] == 2 + PROMPT_CHANNELS
+    assert torch.equal(after[FIRST][:, :2], state[FIRST].flip(1)), "PET and CT change places"
+    assert torch.equal(after[FIRST][:, 2:], before[FIRST][:, 2:]), "prompts are new to it"
+    for name in set(after) - {FIRST}:
+        head = ".seg_layers." in name
+        assert torch.equal(after[name], (before if head else state)[name])
+        assert (name in report.fresh) == head
+
+
+def test_stages_of_another_width_start_fresh_and_are_named():
+    state = unique_state(network(1, Architecture("residual", (4, 8), (1, 1))))
+    target = prompted(features=(4, 6))
+    before = {name: tensor.clone() for name, tensor in unique_state(target).items()}
+    report = transfer_to_prompted(target, state, ("pet", "ct"), ("pet", "ct"))
+    after = unique_state(target)
+    for name in report.fresh:
+        assert torch.equal(after[name], before[name])
+    assert any(name.startswith("encoder.stages.1.") for name in report.fresh)
+    assert all(name in report.loaded for name in after if name.startswith("encoder.stages.0."))
+
+
+def test_a_first_convolution_of_another_width_is_refused():
+    state = unique_state(network(1, Architecture("residual", (4, 8), (1, 1))))
+    with pytest.raises(CheckpointError, match=r"first convolution is \(6, 6, 3, 3, 3\), theirs \(4, 2, 3, 3, 3\)"):
+        transfer_to_prompted(prompted(features=(6, 8)), state, ("pet", "ct"), ("pet", "ct"))

@@ -68,6 +68,50 @@ def transfer(network: nn.Module, state: Mapping[str, torch.Tensor], kind: str) -
     return Transfer(tuple(sorted(wanted)), tuple(sorted(own.keys() - wanted)), tuple(sorted(state.keys() - given)))
 
 
+def transfer_to_prompted(
+    network: nn.Module, state: Mapping[str, torch.Tensor], given: Sequence[str], wanted: Sequence[str]
+) -> Transfer:
+    """Copy what fits of a pretrained U-Net into one that also reads prompts, in place.
+
+    The promptable U-Net (`networks.promptable_unet`) has four more inputs, after those of the image: their part of the
+    first convolution keeps its drawn values. Stages of another width start fresh too; never a head is copied.
+
+    Parameters
+    ----------
+    network : nn.Module
+    state : mapping
+        Of the pretrained U-Net; see `networks.unet.unique_state`.
+    given, wanted : sequence of str
+        Channels of the pretrained network and of this one, without prompts.
+
+    Raises
+    ------
+    CheckpointError
+        If the channels are others, or the first convolution does not fit: no layer would read what it learnt to.
+    """
+    state = in_channel_order(state, given, wanted)
+    own, first = unique_state(network), _first_convolution(state)
+    loaded = [
+        name
+        for name in sorted(own.keys() & state.keys())
+        if name != first and own[name].shape == state[name].shape and ".seg_layers." not in name
+    ]
+    kernel = state[first]
+    if first not in own or own[first].shape[0] != kernel.shape[0] or own[first].shape[2:] != kernel.shape[2:]:
+        raise CheckpointError(
+            f"the pretrained weights do not fit the network: its first convolution is "
+            f"{tuple(own[first].shape) if first in own else 'another one'}, theirs {tuple(kernel.shape)}; choose the "
+            "same kind of network and first width."
+        )
+    parameters = dict(network.named_parameters(remove_duplicate=False))
+    with torch.no_grad():
+        parameters[first][:, : len(wanted)].copy_(kernel)
+        for name in loaded:
+            parameters[name].copy_(state[name])
+    done = {first, *loaded}
+    return Transfer(tuple(sorted(done)), tuple(sorted(own.keys() - done)), tuple(sorted(state.keys() - done)))
+
+
 def in_channel_order(
     state: Mapping[str, torch.Tensor], given: Sequence[str], wanted: Sequence[str]
 ) -> dict[str, torch.Tensor]:
@@ -93,7 +137,11 @@ def in_channel_order(
             "the same channels (uptake pretrain ... --like MODEL)."
         )
     order = [tuple(given).index(name) for name in wanted]
+    first = _first_convolution(state)
+    return {name: tensor[:, order] if name == first else tensor for name, tensor in state.items()}
+
+
+def _first_convolution(state: Mapping[str, torch.Tensor]) -> str:
     # Files keep tensors by name, so that the first one is not the first convolution: a stem comes before all stages.
     kernels = sorted(name for name, tensor in state.items() if name.startswith("encoder.") and tensor.ndim == 5)
-    first = next((name for name in kernels if name.startswith("encoder.stem.")), kernels[0])
-    return {name: tensor[:, order] if name == first else tensor for name, tensor in state.items()}
+    return next((name for name in kernels if name.startswith("encoder.stem.")), kernels[0])

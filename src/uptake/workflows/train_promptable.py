@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,8 @@ import torch
 from torch import nn
 
 from uptake import __version__
-from uptake.core.errors import InputError
-from uptake.methods import seganypet
+from uptake.core.errors import CheckpointError, InputError
+from uptake.methods import petct_mae, seganypet
 from uptake.methods.seganypet import Config
 from uptake.networks.unet import load_unique_state
 from uptake.sampling.prompt_cases import PromptBatches, PromptCase
@@ -25,10 +26,13 @@ from uptake.training.devices import make_fabric
 from uptake.training.loop import fit
 from uptake.training.prompting import PromptRules, TrainingUser
 from uptake.training.protocol import EpochReport, Validate
+from uptake.training.transfer import transfer_to_prompted
 from uptake.workflows.bundles import Bundle
 from uptake.workflows.train import About
 from uptake.zoo.bundle import save_bundle
 from uptake.zoo.cards import Card
+
+log = logging.getLogger(__name__)
 
 VALIDATION_SEED = 977
 VALIDATION_USER = PromptRules(rounds=5, mask_only=False, shown="all", object_logit=0.0)
@@ -63,7 +67,7 @@ def train_promptable(
     about : About
         What the card says.
     start : Bundle, optional
-        Weights to begin with, for instance imported ones.
+        Weights to begin with: imported ones, those of a promptable bundle, or what fits of masked pretraining.
     device, precision, devices
         As in `training.devices.make_fabric`.
     stored_as : str
@@ -80,10 +84,7 @@ def train_promptable(
     fabric = make_fabric(device, precision, devices=devices)
     network = seganypet.build_network(config)
     if start is not None:
-        try:
-            load_unique_state(network, next(iter(start.states.values())))
-        except ValueError as error:
-            raise InputError(f"{start.card.name} does not fit the network to be trained: {error}.") from error
+        _begin_with(start, network, config)
     settings = config.fit_settings()
     result = fit(
         network,
@@ -104,6 +105,19 @@ def train_promptable(
         save_bundle(_card(config, about, train, stored_as, start), {"all": state}, bundle)
     fabric.barrier()
     return bundle
+
+
+def _begin_with(start: Bundle, network: nn.Module, config: Config) -> None:
+    """Put the weights of a promptable bundle into the network; of masked pretraining, what fits."""
+    state = next(iter(start.states.values()))
+    try:
+        if start.card.method == petct_mae.NAME:
+            found = transfer_to_prompted(network, state, start.plan.channel_names, config.channels)
+            log.info("%d tensors are those of %s, %d start fresh", len(found.loaded), start.card.name, len(found.fresh))
+        else:
+            load_unique_state(network, state)
+    except (ValueError, CheckpointError) as error:
+        raise InputError(f"{start.card.name} does not fit the network to be trained: {error}.") from error
 
 
 def click_validation(cases: Sequence[PromptCase], config: Config, *, batches: int) -> Validate | None:
