@@ -50,9 +50,10 @@ def read_arrays(folder: Path, card: Card, fold: str) -> dict[str, npt.NDArray[np
     for name, entry in entries:
         if entry["dtype"] not in _STORED:
             raise CheckpointError(f"{path}: {name} is stored as {entry['dtype']}; bundles hold F32, F16 or BF16.")
-        stored = np.frombuffer(entry["data"], dtype=_STORED[entry["dtype"]]).reshape(entry["shape"])
+        stored = np.frombuffer(entry["data"], dtype=_STORED[entry["dtype"]])
         if entry["dtype"] == "BF16":
-            arrays[name] = (stored.astype(np.uint32) << 16).view(np.float32)
+            values = (stored.astype(np.uint32) << 16).view(np.float32)
         else:
-            arrays[name] = stored.astype(np.float32)  # a copy: torch takes it over, and wants to be able to write
+            values = stored.astype(np.float32)  # a copy: torch takes it over, and wants to be able to write
+        arrays[name] = values.reshape(entry["shape"])
     return arrays
