@@ -17,6 +17,7 @@ from uptake.io.dicom_reference import Identity, read_reference
 from uptake.io.dicom_result import Maker, Segment
 from uptake.io.dicom_seg import write_seg
 from uptake.io.structured_report import QUANTITIES, TOTALS, Measured, read_sr, write_sr
+from uptake.io.terminology import Code
 
 MAKER = Maker("AUTOMATIC", "test-model", "1.2", "0123456789abcdef")
 NUMBERS = {
@@ -62,6 +63,26 @@ def test_every_number_comes_back_with_its_segment(found, tmp_path):
     assert (one["name"], one["seg"], one["segment"]) == ("lesion 1", found[0].sop_instance_uid, 1)
     assert "suv_mean" not in two["numbers"] and two["numbers"]["mtv_ml"] == 0.0
     assert one["tracking_uid"] != two["tracking_uid"]
+
+
+def test_the_organ_that_a_lesion_lies_in_is_its_finding_site(found, tmp_path):
+    import highdicom.sr
+
+    named = (replace(MEASURED[0], organ="kidney_left"), replace(MEASURED[1], organ="liver"))
+    file = written(found, tmp_path / "a.dcm", measured=named)
+    kidney, liver = Code("64033007", "Kidney"), Code("10200004", "Liver")
+    assert [group["site"] for group in read_sr(file)] == [(kidney, Code("7771000", "Left")), (liver, None)]
+    groups = highdicom.sr.srread(file).content.get_volumetric_roi_measurement_groups()
+    sites = [site for group in groups for site in group.finding_sites]
+    told = [(site.value.value, site.value.scheme_designator, site.laterality) for site in sites]
+    assert told[0][:2] == ("64033007", "SCT") and told[0][2].meaning == "Left"
+    assert told[1] == ("10200004", "SCT", None)
+
+
+@pytest.mark.parametrize("organ", ["", "no such organ", "lesion"])
+def test_a_place_without_a_code_gives_no_finding_site(found, tmp_path, organ):
+    group, _ = read_sr(written(found, tmp_path / "a.dcm", measured=(replace(MEASURED[0], organ=organ), MEASURED[1])))
+    assert group["site"] == (None, None)
 
 
 def test_highdicom_finds_the_same_groups(found, tmp_path):
@@ -146,8 +167,9 @@ def test_nothing_identifies_the_patient_unless_asked_and_bytes_repeat(found, tmp
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (Debian package dicom3tools) is not installed")
 @pytest.mark.parametrize(
-    "options", [{}, {"identity": Identity("c", keep=True), "maker": Maker()}, {"measured": (), "totals": {}}]
-)
+    "options", [{}, {"identity": Identity("c", keep=True), "maker": Maker()}, {"measured": (), "totals": {}},
+                {"measured": (replace(MEASURED[0], organ="kidney_left"),)}]
+)  # fmt: skip
 def test_the_validator_finds_no_error(found, tmp_path, options):
     ran = subprocess.run(
         ["dciodvfy", str(written(found, tmp_path / "a.dcm", **options))], capture_output=True, text=True, check=False

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from uptake.io.terminology import ABNORMALITY, BOTH, LEFT, RIGHT, UNKNOWN, meaning_of, meanings
+from uptake.io.terminology import ABNORMALITY, BOTH, LEFT, RIGHT, UNKNOWN, meaning_of, meanings, site_of
 from uptake.simulation.labels import ORGAN_IDS, ORGAN_NAMES
 
 TOTAL = [name for number, name in ORGAN_NAMES.items() if number <= 117]
@@ -74,6 +74,15 @@ def test_names_and_their_codes(name, code, side):
 def test_a_cyst_is_an_abnormality_of_one_kidney():
     cyst = meaning_of("kidney_cyst_right")
     assert (cyst.category, cyst.laterality, cyst.region_laterality) == (ABNORMALITY, None, RIGHT)
+
+
+def test_a_site_is_the_body_part_with_the_side_that_is_known():
+    kidney = meaning_of("kidney_left").type
+    assert site_of("kidney_left") == (kidney, LEFT)
+    assert site_of("kidneys") == (kidney, None)
+    assert site_of("kidney_cyst_right") == (kidney, RIGHT)
+    assert site_of("liver") == (meaning_of("liver").type, None)
+    assert site_of("") is site_of("lesion 2") is site_of("no such organ") is None
 
 
 def test_lesions_are_numbered_and_told_apart_by_colour():

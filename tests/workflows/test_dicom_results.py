@@ -89,6 +89,29 @@ def test_segment_writes_the_same_lesions_as_nifti_seg_rtstruct_and_report(segmen
     assert "kept" in segment(study, "-o", tmp_path).out
 
 
+def test_the_report_names_the_organ_that_a_lesion_lies_in(cli, case, study, mask, tmp_path, plain_pictures):
+    lesions, _ = read_labels(mask)
+    table = measure_lesions(case.pet, lesions)
+    first = table.numbered.array == 1
+    write_volume(case.pet.with_array(np.where(first, 3, 0).astype(np.uint8)), tmp_path / "organs.nii.gz")
+    ran = cli(
+        "quantify",
+        study,
+        mask,
+        "-o",
+        tmp_path,
+        "--organs",
+        tmp_path / "organs.nii.gz",
+        "--organ-labels",
+        "3=kidney_left",
+    )
+    assert ran.code == 0
+    sites = [group["site"] for group in read_sr(tmp_path / "patient_7" / "measurements.sr.dcm")]
+    assert len(sites) == len(table.lesions) == 2
+    assert [code.meaning for code in sites[0]] == ["Kidney", "Left"]
+    assert sites[1] == (None, None)
+
+
 def test_dicom_can_be_left_out_and_identifiers_kept(segment, study, tmp_path):
     assert segment(study, "-o", tmp_path, "--no-dicom").code == 0
     assert not OBJECTS & names(tmp_path / "patient_7")

@@ -22,7 +22,7 @@ from uptake.io.dicom_result import (
     stamp,
 )
 from uptake.io.dicom_seg import coded, tracking_uid
-from uptake.io.terminology import Code, meaning_of
+from uptake.io.terminology import Code, meaning_of, site_of
 
 SERIES_NUMBER = 9003
 
@@ -56,7 +56,8 @@ TOTALS = ("suv_max", "suv_peak", "mtv_ml", "tlg_g", "volume_ml")
 
 IMAGING_MEASUREMENTS, MEASUREMENT_GROUP, REFERENCED_SEGMENT = "126010", "125007", "121191"
 TRACKING_IDENTIFIER, TRACKING_UID, DERIVATION = "112039", "112040", "121401"
-"""Codes (DCM) of the parts of a report that are read back; PS3.16 TID 1500, 1411, 1419."""
+FINDING_SITE, LATERALITY = "363698007", "272741003"
+"""Codes (DCM; of site and side SCT) of the parts of a report that are read back; PS3.16 TID 1500, 1411, 1419."""
 
 DECIMALS = 4
 """As in lesions.csv and lesions.json."""
@@ -64,11 +65,23 @@ DECIMALS = 4
 
 @dataclass(frozen=True)
 class Measured:
-    """The numbers of one segment: its value in the label map, its name, and values by the names of `QUANTITIES`."""
+    """The numbers of one segment.
+
+    Attributes
+    ----------
+    value : int
+        In the label map.
+    name : str
+    numbers : mapping
+        Values by the names of `QUANTITIES`.
+    organ : str
+        Class name of the organ it lies in; "" where it lies in none, or none is known.
+    """
 
     value: int
     name: str
     numbers: Mapping[str, float]
+    organ: str = ""
 
 
 @quiet_writing()
@@ -89,7 +102,7 @@ def write_sr(
     Parameters
     ----------
     measured : sequence of Measured
-        Numbers that are NaN are left out.
+        Numbers that are NaN are left out. An organ that has a code (`terminology.site_of`) becomes the Finding Site.
     segmentation : Written
         The SEG that holds the segments, from `dicom_seg.write_seg`.
     reference : Reference
@@ -187,6 +200,7 @@ def _group(each: Measured, segmentation: Written, reference: Reference, algorith
 
     number = segmentation.numbers[each.value]
     meaning = meaning_of(each.name)
+    site = site_of(each.organ)
     return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(
             uid=tracking_uid(segmentation.sop_instance_uid, number), identifier=safe_text(each.name)
@@ -199,9 +213,16 @@ def _group(each: Measured, segmentation: Written, reference: Reference, algorith
         ),
         finding_type=coded(meaning.type),
         finding_category=coded(meaning.category),
+        finding_sites=None if site is None else [_finding_site(*site)],
         algorithm_id=algorithm,
         measurements=_measurements(each.numbers),
     )
+
+
+def _finding_site(part: Code, side: Code | None) -> Any:
+    from highdicom import sr
+
+    return sr.FindingSite(coded(part), laterality=None if side is None else coded(side))
 
 
 def _together(totals: Mapping[str, float], sop_uid: str, algorithm: Any) -> Any:
@@ -236,8 +257,9 @@ def read_sr(path: Path) -> list[dict[str, object]]:
     Returns
     -------
     list of dict
-        `name` and `tracking_uid`, `seg` (SOP Instance UID) and `segment` referred to, and `numbers` under the names of
-        `QUANTITIES`; measurements of other kinds are passed over.
+        `name` and `tracking_uid`, `seg` (SOP Instance UID) and `segment` referred to, `site` (a pair of codes: body
+        part and side, None for either that is not told), and `numbers` under the names of `QUANTITIES`; measurements of
+        other kinds are passed over.
 
     Raises
     ------
@@ -263,7 +285,7 @@ def read_sr(path: Path) -> list[dict[str, object]]:
 
 def _numbers_of(items: Sequence[Any]) -> dict[str, object]:
     """Return name, references and numbers of one measurement group."""
-    entry: dict[str, object] = {}
+    entry: dict[str, object] = {"site": (None, None)}
     numbers: dict[str, float] = {}
     for item in items:
         concept = _concept(item)
@@ -275,6 +297,9 @@ def _numbers_of(items: Sequence[Any]) -> dict[str, object]:
             segment = item.ReferencedSOPSequence[0]
             entry["seg"] = str(segment.ReferencedSOPInstanceUID)
             entry["segment"] = int(segment.ReferencedSegmentNumber)
+        elif concept == FINDING_SITE:
+            sides = [_code(below) for below in item.get("ContentSequence") or () if _concept(below) == LATERALITY]
+            entry["site"] = (_code(item), sides[0] if sides else None)
         elif item.ValueType == "NUM":
             measured = item.MeasuredValueSequence[0]
             derived = [
@@ -296,6 +321,12 @@ def _concept(item: Any) -> str:
     return str(names[0].CodeValue) if names else ""
 
 
+def _code(item: Any) -> Code:
+    """Return the value of a content item of type CODE."""
+    found = item.ConceptCodeSequence[0]
+    return Code(str(found.CodeValue), str(found.CodeMeaning), str(found.CodingSchemeDesignator))
+
+
 def _check(file: Path, measured: Sequence[Measured], segmentation: Written) -> None:
     """Read a report back and compare every number and reference."""
     found = read_sr(file)
@@ -305,9 +336,12 @@ def _check(file: Path, measured: Sequence[Measured], segmentation: Written) -> N
             "tracking_uid": tracking_uid(segmentation.sop_instance_uid, segmentation.numbers[each.value]),
             "seg": segmentation.sop_instance_uid,
             "segment": segmentation.numbers[each.value],
+            "site": site_of(each.organ) or (None, None),
             "numbers": {k: round(float(v), DECIMALS) for k, v in each.numbers.items() if math.isfinite(v)},
         }
         for each in measured
     ]
     if found != expected:
-        raise OutputError(f"{file}: {len(found)} groups of measurements, or their numbers, differ from what was meant")
+        raise OutputError(
+            f"{file}: {len(found)} groups of measurements, or their numbers and sites, differ from what was meant"
+        )

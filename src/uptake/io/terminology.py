@@ -225,6 +225,27 @@ def meaning_of(name: str) -> Meaning:
     return table.get(name) or table.get(name.removesuffix("s")) or Meaning(ANATOMY, UNKNOWN, origin="general")
 
 
+def site_of(name: str) -> tuple[Code, Code | None] | None:
+    """Return where something lies that lies in an organ of this name: the body part, and its side where it has one.
+
+    Parameters
+    ----------
+    name : str
+        As for `meaning_of`. Of what is no body part itself, such as a cyst of the kidney, its region counts.
+
+    Returns
+    -------
+    (Code, Code or None) or None
+        Code and laterality for Finding Site (363698007), PS3.16 TID 1411. A name for both sides together does not tell
+        on which the thing lies, so it gets no side. None for a name without a code of its own.
+    """
+    meaning = meaning_of(name)
+    part, side = (meaning.region, meaning.region_laterality) if meaning.region else (meaning.type, meaning.laterality)
+    if meaning.origin == "general" or part is None or part == _LESION:
+        return None
+    return part, None if side == BOTH else side
+
+
 @cache
 def meanings() -> dict[str, Meaning]:
     """Return the meaning of every class that has codes, by name; lesions are not among them."""

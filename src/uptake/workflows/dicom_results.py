@@ -15,6 +15,7 @@ from uptake.io.dicom_reference import Identity, Reference, read_reference
 from uptake.io.dicom_result import Maker, Segment
 from uptake.io.terminology import LESION
 from uptake.quantification.lesions import LesionTable
+from uptake.quantification.places import LesionPlace
 from uptake.quantification.tables import mtv_definition
 
 REPORT = "measurements.sr.dcm"
@@ -61,6 +62,7 @@ def write_lesion_objects(
     case_id: str,
     maker: Maker,
     settings: DicomSettings,
+    places: Sequence[LesionPlace] = (),
 ) -> None:
     """Write lesions.seg.dcm, lesions.rtstruct.dcm and measurements.sr.dcm, as far as they are wanted.
 
@@ -75,6 +77,9 @@ def write_lesion_objects(
     reference : Reference
     folder : Path
     case_id, maker, settings
+    places : sequence of LesionPlace
+        Where the lesions lie, for the report: the organ that holds a lesion is its Finding Site. One that a lesion only
+        touches or is near to is not.
 
     Raises
     ------
@@ -85,7 +90,7 @@ def write_lesion_objects(
     identity = Identity(case_id, settings.keep_identifiers)
     write_objects(
         labels, segments, reference, folder, maker=maker, identity=identity, content="lesions", kinds=settings.kinds,
-        table=table,
+        table=table, organs={place.lesion: place.organ for place in places if place.relation == "in"},
     )  # fmt: skip
 
 
@@ -121,8 +126,11 @@ def write_objects(
     content: str,
     kinds: Sequence[str],
     table: LesionTable | None = None,
+    organs: Mapping[int, str] | None = None,
 ) -> dict[str, Path]:
     """Write a label map as CONTENT.seg.dcm and CONTENT.rtstruct.dcm and, of a table of lesions, measurements.sr.dcm.
+
+    `organs` names the organ that a lesion lies in, by the lesion's number.
 
     Returns
     -------
@@ -141,7 +149,12 @@ def write_objects(
             paths["sr"] = folder / REPORT
             write_sr(
                 [
-                    Measured(one.lesion, f"{LESION} {one.lesion}", {name: getattr(one, name) for name in QUANTITIES})
+                    Measured(
+                        one.lesion,
+                        f"{LESION} {one.lesion}",
+                        {name: getattr(one, name) for name in QUANTITIES},
+                        (organs or {}).get(one.lesion, ""),
+                    )
                     for one in table.lesions
                 ],
                 written,

@@ -206,7 +206,10 @@ def write_results(
                     temporary.write_bytes(picture)
         write_text(report_html(content), place / "report.html")
         if reference is not None and lesions is not None and table is not None:
-            write_lesion_objects(table, lesions, reference, place, case_id=case.id, maker=maker, settings=dicom)
+            places = () if assessment is None else assessment.places
+            write_lesion_objects(
+                table, lesions, reference, place, case_id=case.id, maker=maker, settings=dicom, places=places
+            )
         if reference is not None and organs is not None:
             write_organ_objects(
                 organs.labels, organs.names, reference, place, case_id=case.id, maker=maker, settings=dicom
