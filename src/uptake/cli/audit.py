@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from uptake.cli.console import progress, say, table
+from uptake.cli.options import OptionalOut
 
 
 def audit(
@@ -15,7 +16,7 @@ def audit(
     /,
     *,
     sites: Path,
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    out: OptionalOut = None,
     harmonise: str | None = None,
     plan: str | None = None,
     target_fwhm_mm: float | None = None,

@@ -8,11 +8,12 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from uptake.cli.console import progress, say, table
+from uptake.cli.options import OptionalOut
 
 
 def compare(
     *methods: Path,
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    out: OptionalOut = None,
     reference: Path | None = None,
     names: str | None = None,
     metrics: str | None = None,

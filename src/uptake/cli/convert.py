@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from uptake.cli.console import complain, say
-from uptake.core.errors import CohortError, UsageError
+from uptake.cli.cohorts import require_no_failure, tell_counts
+from uptake.cli.console import say
+from uptake.cli.options import Out, Quiet, Switch
+from uptake.core.errors import UsageError
 from uptake.core.units import SECONDS_PER_MINUTE
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 def convert(
     *studies: Path,
-    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    out: Out,
     pet_series: str | None = None,
     ct_series: str | None = None,
     ct: bool = True,
@@ -31,11 +33,11 @@ def convert(
     half_life_s: float | None = None,
     injection: datetime | None = None,
     reference: datetime | None = None,
-    replace_header: Annotated[bool, Parameter(negative="")] = False,
-    keep_identifiers: Annotated[bool, Parameter(negative="")] = False,
+    replace_header: Switch = False,
+    keep_identifiers: Switch = False,
     jobs: Annotated[int, Parameter(name=["--jobs", "-j"])] = 1,
-    again: Annotated[bool, Parameter(negative="")] = False,
-    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative="")] = False,
+    again: Switch = False,
+    quiet: Quiet = False,
 ) -> None:
     """Turn DICOM PET/CT into SUV and HU as NIfTI, with a side-car of every attribute used.
 
@@ -78,15 +80,12 @@ def convert(
         Studies converted side by side.
     again
         Do cases anew that are complete already.
-    quiet
-        Print nothing but errors.
     """
     from dataclasses import replace
 
     from uptake.io.find import find_cases
     from uptake.workflows.convert import ConvertSettings
     from uptake.workflows.convert_cohort import convert_cases
-    from uptake.workflows.failures import FAILURES
 
     if not studies:
         raise UsageError("name a DICOM study, or several.")
@@ -102,11 +101,8 @@ def convert(
     if not quiet and len(cases) == 1:
         _show(out, (*result.written, *result.kept)[0], cases[0].id, kept=bool(result.kept))
     elif not quiet:
-        say(f"{len(result.written)} written, {len(result.kept)} kept, {len(result.failures)} failed; see {out}")
-    if result.failures:
-        for failure in result.failures[:10]:
-            complain(f"{failure.case}: {failure.message.splitlines()[0].removeprefix(f'{failure.case}: ')}")
-        raise CohortError(f"{len(result.failures)} of {len(cases)} cases failed; they are listed in {out / FAILURES}.")
+        tell_counts(result, out)
+    require_no_failure(result.failures, len(cases), out)
 
 
 def _supplied(

@@ -9,12 +9,14 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from uptake.cli.console import progress, say
+from uptake.cli.options import Out
+from uptake.cli.results import show_results
 from uptake.zoo.cards import DEFAULT_MODEL, find_bundle
 
 
 def demo(
     *,
-    out: Annotated[Path, Parameter(name=["--out", "-o"])] = Path("demo"),
+    out: Out = Path("demo"),
     seed: int | None = None,
     spacing_mm: float = 4.0,
     model: Annotated[str, Parameter(name=["--model", "-m"])] = DEFAULT_MODEL,
@@ -37,7 +39,6 @@ def demo(
     find_bundle(model)
     require_writable(out)
     began = time.perf_counter()
-    from uptake.cli.segment import _show
     from uptake.simulation.examples import DEMO_LESIONS, DEMO_SEED
     from uptake.workflows.cohort import segment_cases
     from uptake.workflows.evaluate import evaluate
@@ -55,7 +56,7 @@ def demo(
     with progress("segmenting") as on_window:
         segment_cases(find_cases(study), out / "results", model=model, on_window=on_window)
     folder = out / "results" / study.name
-    _show(folder)
+    show_results(folder)
     say("3. Against the truth")
     (row,) = evaluate(folder / "lesions.nii.gz", study / "lesion.nii.gz")
     say(

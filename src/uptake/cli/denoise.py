@@ -7,24 +7,24 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from uptake.cli.console import complain, progress, say
-from uptake.core.errors import CohortError, UsageError
-
-Switch = Annotated[bool, Parameter(negative="")]
+from uptake.cli.cohorts import require_no_failure, tell_counts, tell_state
+from uptake.cli.console import progress, say
+from uptake.cli.options import Device, Out, Quiet, Switch
+from uptake.core.errors import UsageError
 
 
 def denoise(
     study: Path | None = None,
     /,
     *,
-    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    out: Out,
     model: Annotated[str, Parameter(name=["--model", "-m"])] = "phantom-ldos-small",
     pet: Path | None = None,
     pet_series: str | None = None,
     organs: Switch = False,
     dose_fraction: float | None = None,
     tracer: str | None = None,
-    device: str = "auto",
+    device: Device = "auto",
     mirror: bool = True,
     tile_step: float | None = None,
     precision: str = "auto",
@@ -33,7 +33,7 @@ def denoise(
     dicom: bool = True,
     keep_identifiers: Switch = False,
     again: Switch = False,
-    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative="")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make a clean PET of a low-dose one, in SUV on the scan's own grid: OUT/<case>/pet_denoised.nii.gz and a side-car.
 
@@ -58,8 +58,6 @@ def denoise(
         Of this image, above 0 to 1; by default what lies beside it says (uptake simulate).
     tracer
         Where no header names it: FDG, FAPI-04, PSMA-11, …
-    device
-        auto, cpu, cuda, cuda:1, mps.
     mirror
         Average over the flips that the model names. --no-mirror for speed.
     tile_step
@@ -76,8 +74,6 @@ def denoise(
         Copy name, ID, birth date, accession number and the like into it, as an archive wants them.
     again
         Do cases anew that are complete already.
-    quiet
-        Print nothing but errors.
     """
     from dataclasses import replace
 
@@ -102,7 +98,6 @@ def denoise(
 
     from uptake.workflows.denoise import DenoiseSettings
     from uptake.workflows.dicom_results import DicomSettings
-    from uptake.workflows.failures import FAILURES
 
     settings = DenoiseSettings(mirror, tile_step, precision, engine, organs, dose_fraction, tracer)
     with progress("denoising", quiet=quiet) as on_window:
@@ -116,7 +111,7 @@ def denoise(
             again=again,
             dicom=DicomSettings(keep_identifiers=keep_identifiers) if dicom else DicomSettings(()),
             on_window=on_window,
-            on_case=None if quiet or len(cases) == 1 else _told,
+            on_case=None if quiet or len(cases) == 1 else tell_state,
         )
     if not quiet:
         for case in result.kept if len(cases) == 1 else ():
@@ -124,16 +119,8 @@ def denoise(
         if len(cases) == 1:
             _show(out / cases[0].id if (out / cases[0].id).is_dir() else out / (*result.written, *result.kept)[0])
         else:
-            say(f"{len(result.written)} written, {len(result.kept)} kept, {len(result.failures)} failed; see {out}")
-    if result.failures:
-        for failure in result.failures[:10]:
-            complain(f"{failure.case}: {failure.message.splitlines()[0]}")
-        raise CohortError(f"{len(result.failures)} of {len(cases)} cases failed; they are listed in {out / FAILURES}.")
-
-
-def _told(case: str, state: str) -> None:
-    if state != "start":
-        say(f"{case}: {state}")
+            tell_counts(result, out)
+    require_no_failure(result.failures, len(cases), out)
 
 
 def _show(folder: Path) -> None:

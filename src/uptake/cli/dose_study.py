@@ -7,10 +7,10 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from uptake.cli.console import complain, progress, say, table
+from uptake.cli.cohorts import require_no_failure, tell_counts
+from uptake.cli.console import progress, table
 from uptake.cli.options import Device, Out, Quiet, Switch
 from uptake.cli.values import decimals, tracer_shares
-from uptake.core.errors import CohortError
 
 
 def dose_study(
@@ -80,7 +80,6 @@ def dose_study(
     from uptake.workflows.dose_sources import RealSource, SimulatedSource, Source, cohort_sources
     from uptake.workflows.dose_study import DoseStudySettings
     from uptake.workflows.dose_study import dose_study as study
-    from uptake.workflows.failures import FAILURES
     from uptake.workflows.privacy import named_safely
     from uptake.workflows.simulate_lowdose import LowDoseSettings
     from uptake.workflows.simulated import SimulationSettings
@@ -106,11 +105,8 @@ def dose_study(
         result = study(sources, out, settings=settings, jobs=jobs, again=again, on_case=on_case)
     if not quiet:
         _show(out)
-        say(f"{len(result.written)} written, {len(result.kept)} kept, {len(result.failures)} failed; see {out}")
-    if result.failures:
-        for failure in result.failures[:10]:
-            complain(f"{failure.case}: {failure.message.splitlines()[0]}")
-        raise CohortError(f"{len(result.failures)} of {len(sources)} cases failed; see {out / FAILURES}.")
+        tell_counts(result, out)
+    require_no_failure(result.failures, len(sources), out)
 
 
 def _show(out: Path) -> None:

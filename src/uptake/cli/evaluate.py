@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from uptake.cli.console import progress, say, table
+from uptake.cli.options import OptionalOut
 
 SHOWN = {
     "case": "case", "label": "label", "dice": "Dice", "surface_dice_2mm": "surface Dice 2 mm", "hd95_mm": "HD95 mm",
@@ -24,7 +25,7 @@ def evaluate(
     reference: Path,
     /,
     *,
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    out: OptionalOut = None,
     pet: Path | None = None,
     images: bool = False,
     organs: Path | None = None,

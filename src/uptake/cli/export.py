@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from uptake.cli.console import say
+from uptake.cli.options import Out, Switch
 from uptake.core.errors import UsageError
 
 
@@ -16,13 +17,13 @@ def export(
     /,
     *,
     study: Annotated[Path, Parameter(name=["--study", "-s"])],
-    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    out: Out,
     labels: str | None = None,
     made_by: str | None = None,
     seg: bool = True,
     rtstruct: bool = True,
     sr: bool = True,
-    keep_identifiers: Annotated[bool, Parameter(negative="")] = False,
+    keep_identifiers: Switch = False,
     connectivity: int = 18,
     min_volume_ml: float = 0.0,
     mtv: str = "mask",

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
-
 from uptake.cli.console import say
+from uptake.cli.options import Out
 
 
-def export_weights(bundle: str, /, *, out: Annotated[Path, Parameter(name=["--out", "-o"])]) -> None:
+def export_weights(bundle: str, /, *, out: Out) -> None:
     """Write a bundle as an nnU-Net v2 model folder that nnU-Net's own predictor takes.
 
     Parameters

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from uptake.cli.console import say
+from uptake.cli.options import Out, Switch
 from uptake.core.errors import UsageError
 
 
@@ -15,7 +13,7 @@ def import_weights(
     model_folder: Path,
     /,
     *,
-    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    out: Out,
     name: str | None = None,
     channels: str | None = None,
     orientation: str | None = None,
@@ -25,7 +23,7 @@ def import_weights(
     labels: str | None = None,
     spacing: float | None = None,
     licence: str = "not stated",
-    half: Annotated[bool, Parameter(negative="")] = False,
+    half: Switch = False,
 ) -> None:
     """Turn an nnU-Net v2 model folder, or a checkpoint file of a published method, into a bundle. Nothing in it is run.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from uptake.cli.console import say
+from uptake.cli.options import Switch
 
 if TYPE_CHECKING:
     from uptake.workflows.inspect import Inspection
@@ -27,7 +28,7 @@ def inspect(
     pet_series: str | None = None,
     ct_series: str | None = None,
     json_output: Annotated[bool, Parameter(name="--json", negative="")] = False,
-    keep_identifiers: Annotated[bool, Parameter(negative="")] = False,
+    keep_identifiers: Switch = False,
 ) -> None:
     """Show what a DICOM study holds, which series would be taken and why, and whether SUV can be known.
 

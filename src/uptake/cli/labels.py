@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from uptake.cli.console import complain, say
-from uptake.core.errors import CohortError
+from uptake.cli.cohorts import require_no_failure
+from uptake.cli.console import say
+from uptake.cli.options import Out, Quiet
 
 labels = App(name="labels")
 
@@ -18,11 +19,11 @@ def map_(
     source: Path,
     /,
     *,
-    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    out: Out,
     to: Literal["ldos", "lesiontracer", "lesiontracer-published"],
     from_: Annotated[str | None, Parameter(name="--from")] = None,
     unknown: Literal["refuse", "background"] = "refuse",
-    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative="")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Merge the classes of organ maps into those of a method; grid and affine stay.
 
@@ -39,17 +40,10 @@ def map_(
         {number: name}; by default organ_labels.json beside the maps if it is there, else total.
     unknown
         What becomes of numbers that this numbering does not name.
-    quiet
-        Print nothing but errors.
     """
-    from uptake.workflows.failures import FAILURES
     from uptake.workflows.map_labels import map_labels
 
     result = map_labels(source, out, to=to, from_numbering=from_, unknown=unknown)
     if not quiet:
         say(f"{len(result.written)} written, {len(result.failures)} failed; see {out}")
-    if result.failures:
-        for failure in result.failures[:10]:
-            complain(f"{failure.case}: {failure.message.splitlines()[0]}")
-        total = len(result.written) + len(result.failures)
-        raise CohortError(f"{len(result.failures)} of {total} maps failed; they are listed in {out / FAILURES}.")
+    require_no_failure(result.failures, len(result.written) + len(result.failures), out, what="maps")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
 from uptake.cli.console import progress, say, table
+from uptake.cli.options import OptionalOut, Quiet, Switch
 from uptake.zoo.cards import DEFAULT_MODEL, fetched_bundles, read_card, shipped_bundles
 from uptake.zoo.records import RECORDS, find_record
 
@@ -54,11 +54,11 @@ def get(
     name: str,
     /,
     *,
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    out: OptionalOut = None,
     file: Path | None = None,
     url: str | None = None,
-    half: Annotated[bool, Parameter(negative="")] = False,
-    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"], negative="")] = False,
+    half: Switch = False,
+    quiet: Quiet = False,
 ) -> None:
     """Fetch published weights by their DOI, check them, and keep them as a bundle. The only verb that uses the network.
 
@@ -76,8 +76,6 @@ def get(
         A mirror to fetch it from.
     half
         Store float16: half the size.
-    quiet
-        Print nothing but errors.
     """
     record = find_record(name)
     if not quiet:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from uptake.cli.console import say, show_gate, table
+from uptake.cli.options import Out, Switch
 
 
 def quantify(
@@ -15,11 +16,11 @@ def quantify(
     mask: Path,
     /,
     *,
-    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    out: Out,
     ct: Path | None = None,
     organs: Path | None = None,
     organ_labels: str | None = None,
-    resample_organs: Annotated[bool, Parameter(negative="")] = False,
+    resample_organs: Switch = False,
     tracer: str | None = None,
     weight_kg: float | None = None,
     height_m: float | None = None,
@@ -34,7 +35,7 @@ def quantify(
     roi: Annotated[tuple[str, ...], Parameter(name=["--roi"], consume_multiple=True)] = (),
     made_by: str | None = None,
     dicom: bool = True,
-    keep_identifiers: Annotated[bool, Parameter(negative="")] = False,
+    keep_identifiers: Switch = False,
 ) -> None:
     """Measure a lesion mask you already have: tables, pictures and report in OUT/<case>/.
 

@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from uptake.cli.console import say, table
+from uptake.cli.options import OptionalOut
 
 
 def regions(
@@ -15,7 +16,7 @@ def regions(
     /,
     *,
     study: Annotated[Path, Parameter(name=["--study", "-s"])],
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"])] = None,
+    out: OptionalOut = None,
     roi: Annotated[tuple[str, ...], Parameter(name=["--roi"], consume_multiple=True)] = (),
     threshold: float = 0.5,
     pet_series: str | None = None,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from uptake.cli.console import complain, progress, say, show_gate, table
-from uptake.core.errors import CohortError, UsageError
+from uptake.cli.cohorts import require_no_failure, tell_counts, tell_state
+from uptake.cli.console import progress, say
+from uptake.cli.options import Out, Switch
+from uptake.cli.results import show_results
+from uptake.core.errors import UsageError
 from uptake.zoo.cards import DEFAULT_MODEL
 
 
@@ -16,7 +19,7 @@ def segment(
     study: Path | None = None,
     /,
     *,
-    out: Annotated[Path, Parameter(name=["--out", "-o"])],
+    out: Out,
     study_option: Annotated[Path | None, Parameter(name=["--input", "-i"])] = None,
     model: Annotated[str, Parameter(name=["--model", "-m"])] = DEFAULT_MODEL,
     pet: Path | None = None,
@@ -40,7 +43,7 @@ def segment(
     assume_suv: bool = False,
     gate: bool = True,
     dicom: bool = True,
-    keep_identifiers: Annotated[bool, Parameter(negative="")] = False,
+    keep_identifiers: Switch = False,
     again: bool = False,
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"])] = False,
 ) -> None:
@@ -142,7 +145,7 @@ def segment(
 
     from uptake.inference.budget import FAST_TILE_STEP
     from uptake.io.prompts import read_content
-    from uptake.workflows.cohort import FAILURES, segment_cases
+    from uptake.workflows.cohort import segment_cases
     from uptake.workflows.dicom_results import KINDS, DicomSettings
     from uptake.workflows.segment import SegmentSettings
 
@@ -173,66 +176,13 @@ def segment(
             again=again,
             dicom=DicomSettings(KINDS if dicom else (), keep_identifiers),
             on_window=on_window,
-            on_case=None if quiet or len(cases) == 1 else _told,
+            on_case=None if quiet or len(cases) == 1 else tell_state,
         )
     if not quiet:
         for case in result.kept if len(cases) == 1 else ():
             say(f"{case}: complete already with the same input, model and settings; kept (--again does it anew).")
         for case in (*result.written, *result.kept)[:1] if len(cases) == 1 else ():
-            _show(out / case)
+            show_results(out / case)
         if len(cases) > 1:
-            say(f"{len(result.written)} written, {len(result.kept)} kept, {len(result.failures)} failed; see {out}")
-    if result.failures:
-        for failure in result.failures[:10]:
-            # The list of what would have been accepted stands in failures.csv, once for each case.
-            complain(f"{failure.case}: {failure.message.splitlines()[0]}")
-        raise CohortError(f"{len(result.failures)} of {len(cases)} cases failed; they are listed in {out / FAILURES}.")
-
-
-def _told(case: str, state: str) -> None:
-    """Print what became of a case of a cohort."""
-    if state != "start":
-        say(f"{case}: {state}")
-
-
-def _show_lesions(content: dict[str, Any]) -> None:
-    rows = content["lesions"]
-    shown = {
-        "lesion": "lesion",
-        "volume_ml": "volume mL",
-        "suv_max": "SUVmax",
-        "suv_mean": "SUVmean",
-        "suv_peak": "SUVpeak",
-        "tlg_g": "TLG g",
-    }
-    if not rows:
-        say("  No lesion was found.")
-        return
-    table(rows[:15], shown)
-    if len(rows) > 15:
-        say(f"  … {len(rows) - 15} more in lesions.csv")
-    totals = content["totals"]
-    say(f"  total: MTV {totals['mtv_ml']:.1f} mL, TLG {totals['tlg_g']:.1f} g")
-
-
-def _show_organs(content: dict[str, Any]) -> None:
-    rows = content["organs"]
-    if not rows:
-        say("  No organ was found.")
-        return
-    table(rows, {"organ": "organ", "volume_ml": "volume mL", "suv_mean": "SUVmean", "suv_max": "SUVmax"})
-
-
-def _show(folder: Path) -> None:
-    """Print the tables of one case and where its files are."""
-    import json
-
-    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    if (folder / "lesions.json").is_file():
-        _show_lesions(json.loads((folder / "lesions.json").read_text(encoding="utf-8")))
-    if (folder / "organs.json").is_file():
-        _show_organs(json.loads((folder / "organs.json").read_text(encoding="utf-8")))
-    show_gate(run)
-    for warning in run["warnings"]:
-        say(f"  ! {warning}")
-    say(f"  {folder / 'report.html'}")
+            tell_counts(result, out)
+    require_no_failure(result.failures, len(cases), out)

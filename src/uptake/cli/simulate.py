@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from uptake.cli.console import complain, progress, say
+from uptake.cli.cohorts import require_no_failure, tell_counts
+from uptake.cli.console import progress, say
 from uptake.cli.options import Out, Quiet, Switch
 from uptake.cli.values import decimals, tracer_shares
-from uptake.core.errors import CohortError, UsageError
+from uptake.core.errors import UsageError
 
 if TYPE_CHECKING:
     from uptake.workflows.simulated import SimulationSettings
@@ -177,7 +178,6 @@ def cohort(
     from dataclasses import replace
 
     from uptake.simulation.label_noise import LabelNoise
-    from uptake.workflows.failures import FAILURES
     from uptake.workflows.simulate_cohort import CohortSettings, simulate_cohort
 
     settings = _settings(tracers, spacing_mm, lesions, dose, scanner, misalignment)
@@ -193,11 +193,8 @@ def cohort(
             on_patient=on_patient,
         )
     if not quiet:
-        say(f"{len(result.written)} written, {len(result.kept)} kept, {len(result.failures)} failed; see {out}")
-    if result.failures:
-        for failure in result.failures[:10]:
-            complain(f"{failure.case}: {failure.message.splitlines()[0]}")
-        raise CohortError(f"{len(result.failures)} of {patients} cases failed; they are listed in {out / FAILURES}.")
+        tell_counts(result, out)
+    require_no_failure(result.failures, patients, out)
 
 
 @simulate.command
@@ -262,7 +259,6 @@ def lowdose(
         doses, *levels, seed=seed, scanner=scanner, full_liver_cov=full_liver_cov,
         full_nec_per_litre=full_nec_per_litre, assume_suv=assume_suv, with_ct=not without_ct,
     )  # fmt: skip
-    from uptake.workflows.failures import FAILURES
     from uptake.workflows.processes import usable_cpus
 
     cases = _cases(studies, pet, ct)
@@ -275,10 +271,7 @@ def lowdose(
         threads=min(usable_cpus(), 4),
         on_case=None if quiet else lambda case, state: say(f"{case}: {state}"),
     )
-    if result.failures:
-        for failure in result.failures[:10]:
-            complain(f"{failure.case}: {failure.message.splitlines()[0]}")
-        raise CohortError(f"{len(result.failures)} of {len(cases)} cases failed; see {out / FAILURES}.")
+    require_no_failure(result.failures, len(cases), out)
     if not quiet:
         say(f"{len(result.written)} written, {len(result.kept)} kept; see {out / 'lowdose.csv'}")
 
