@@ -33,6 +33,7 @@ _WHERE = {
     "segment": "uptake.workflows.segment",
     "train": "uptake.workflows.train",
     "train_ldos": "uptake.workflows.train_ldos",
+    "train_seganypet": "uptake.workflows.train_seganypet",
 }
 
 __all__ = ["RESEARCH_USE_ONLY", "__version__", *sorted(_WHERE)]

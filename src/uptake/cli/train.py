@@ -29,7 +29,7 @@ from uptake.core.errors import UsageError
 
 
 def train(
-    method: Literal["lesiontracer", "ldos"],
+    method: Literal["lesiontracer", "ldos", "seganypet"],
     dataset: Path,
     /,
     *,
@@ -38,7 +38,8 @@ def train(
     without: str | None = None,
     comparator: str | None = None,
     dose: float | None = None,
-    folds: str = "0,1,2,3,4",
+    trusted: str | None = None,
+    folds: str | None = None,
     n_folds: int | None = None,
     splits: Path | None = None,
     init: str | None = None,
@@ -69,27 +70,31 @@ def train(
     Parameters
     ----------
     method
-        lesiontracer; ldos: organs and a clean image from low-dose PET.
+        lesiontracer; ldos: organs and a clean image from low-dose PET; seganypet: answers clicks, boxes and scribbles.
     dataset
         nnU-Net raw dataset (CT _0000, PET _0001), or a folder of studies with lesion masks. For ldos a simulated cohort
         with low-dose twins and organ maps, or a folder a case with ld, fd and seg images.
     out
         Receives the cache, a folder per fold (log.csv, loss.png, checkpoints, held-out masks), cases.csv,
-        summary.json and bundle/.
+        summary.json and bundle/; for seganypet a bundle in the folder of each fold.
     preset
         published: the paper's network, organ heads and schedule (a 40 GB GPU); its fine-tuning rate with --init, else
         that of its rows from scratch. best: the same size, with the departures that --without names. small: two CPU
-        cores, minutes. auto: small, or with CUDA published without organs.
+        cores, minutes. auto: small, or with CUDA published without organs, of seganypet best.
     without
         Departures of the preset best to leave out, with commas: organ-ids, pet-scale, low-resolution, ct-dropout,
         millimetres, body-windows.
     comparator
         Of ldos: ldpet (no denoising), fdpet (on the full dose), fake-fdpet (denoise, then segment), ldos-ow (the
-        denoising loss does not fade) or nnunet (ldpet with a plain encoder), instead of the method itself.
+        denoising loss does not fade) or nnunet (ldpet with a plain encoder), instead of the method itself. Of
+        seganypet: fine-tune or consistency, instead of confident learning.
     dose
         Of ldos: which dose fraction of the dataset, where it holds several or tells none.
+    trusted
+        Of seganypet: whose labels are of high quality, a file with a case id a line or a pattern such as "site1_*"; the
+        others are doubted. By default every label is believed.
     folds
-        Which to train: numbers with commas, or all for one model on every case.
+        Which to train: numbers with commas, or all for one model on every case. By default 0,1,2,3,4; of seganypet 0.
     n_folds
         New folds, split by patient; by default those of the dataset's splits_final.json, if it has one, else five.
     splits
@@ -98,9 +103,10 @@ def train(
         Model or bundle whose weights training starts from; the network must be the same.
     organs
         Also learn organs, on heads of their own: lesiontracer, lesiontracer-published (its labels' slip kept), ldos, or
-        none; by default the preset's.
+        none; by default the preset's. Of seganypet: organs to prompt for beside the lesions; by default none.
     organ_maps
-        Folder of organ label maps named like the cases; by default organs.nii.gz beside the images.
+        Folder of organ label maps named like the cases; by default organs.nii.gz beside the images, of seganypet the
+        dataset's organsTr before.
     organ_labels
         Numbering of the maps: total (TotalSegmentator), autopet (published with LesionTracer), or a JSON file
         {number: name}.
@@ -127,34 +133,39 @@ def train(
     from uptake.workflows.train import About
     from uptake.workflows.train import train as workflow
     from uptake.workflows.train_ldos import train_ldos
+    from uptake.workflows.train_seganypet import train_seganypet
 
     hush_fabric()
     Config: Any = method_module(method).Config
-    paired = method == "ldos"
+    paired, prompted = method == "ldos", method == "seganypet"
     _require_own_options(
         method,
-        {"--comparator": comparator, "--dose": dose}
-        if not paired
-        else {
-            "--without": without, "--init": init, "--organs": organs, "--organ-maps": organ_maps,
-            "--accumulate": accumulate, "--devices": None if devices == 1 else devices,
-            "--preset best": True if preset == "best" else None,
+        {
+            ("lesiontracer",): {"--without": without},
+            ("ldos",): {"--dose": dose},
+            ("seganypet",): {"--trusted": trusted},
+            ("ldos", "seganypet"): {"--comparator": comparator},
+            ("lesiontracer", "seganypet"): {
+                "--init": init, "--organs": organs, "--organ-maps": organ_maps, "--accumulate": accumulate,
+                "--devices": None if devices == 1 else devices, "--preset best": True if preset == "best" else None,
+            },
         },
     )  # fmt: skip
     automatic = preset == "auto"
     if automatic:
-        preset = "published" if resolve_device(device).type == "cuda" else "small"
+        large: Literal["best", "published"] = "best" if prompted else "published"
+        preset = large if resolve_device(device).type == "cuda" else "small"
     if without is not None and preset != "best":
         raise UsageError("--without leaves out departures of the preset best; choose it with --preset best.")
     start: Any = Config.best(without=without.split(",")) if without else getattr(Config, preset)()
-    if preset in ("best", "published") and init is None and not paired:
+    if preset in ("best", "published") and init is None and method == "lesiontracer":
         start = start.from_scratch()
-    if comparator is not None:
-        start = start.comparator(comparator)
-    if organs is None and automatic and not paired:
+    if comparator is not None or trusted is not None:
+        start = start.comparator(comparator or method)
+    if organs is None and automatic and method == "lesiontracer":
         organs = "none"
     changes = given(
-        organs=None if organs is None else () if organs == "none" else classes_of(organs),
+        organs=None if organs is None or prompted else () if organs == "none" else classes_of(organs),
         steps=steps,
         batch_size=batch_size,
         accumulate=accumulate,
@@ -165,16 +176,23 @@ def train(
         blocks=numbers(blocks, "--blocks"),
         seed=seed,
     )
+    if prompted and start.network != "unet" and (features or blocks):
+        raise UsageError(f"--features and --blocks are of U-Nets; the preset {preset} is a transformer.")
     config = replace(start, **changes)
 
     def on_epoch(fold: str, report: EpochReport) -> None:
         row = report.row
-        windows = f"held-out windows: loss {row['validation_loss']:+.4f}, Dice {row['pseudo_dice']:.3f}  "
+        score = f"Dice {row['pseudo_dice']:.3f}" if "pseudo_dice" in row else ""
+        if "click_dice_1" in row:
+            score = f"Dice {row['click_dice_1']:.3f} after a click, {row['click_dice_5']:.3f} after five"
+        windows = f"held-out windows: loss {row['validation_loss']:+.4f}, {score}  " if score else ""
         say(
             f"fold {fold}  step {report.step:>6}/{report.steps}  loss {row['train_loss']:+.4f}  "
-            f"{'' if paired else windows}{row['seconds']:.0f} s"
+            f"{windows}{row['seconds']:.0f} s"
         )
 
+    if folds is None:
+        folds = "0" if prompted else "0,1,2,3,4"
     wanted: list[int | str] = ["all"] if folds == "all" else list(numbers(folds, "--folds") or ())
     with progress("training", quiet=quiet) as on_step:
         common: dict[str, Any] = {
@@ -192,6 +210,19 @@ def train(
         }
         if paired:
             result = train_ldos(dataset, out, dose=dose, n_folds=n_folds or 5, **common)
+        elif prompted:
+            result = train_seganypet(
+                dataset,
+                out,
+                trusted=trusted,
+                n_folds=n_folds,
+                init=init,
+                organs=None if organs == "none" else organs,
+                organ_maps=organ_maps,
+                organ_labels=organ_labels,
+                devices=devices,
+                **common,
+            )
         else:
             result = workflow(
                 method,
@@ -211,6 +242,10 @@ def train(
                 f"mean Dice of {dice['n']} held-out scans {dice['mean']:.4f} "
                 f"(95 % interval {dice['low']:.4f} to {dice['high']:.4f})"
             )
+        for clicks in (1, 5):
+            if f"dice_{clicks}" in result.summary:
+                dice = result.summary[f"dice_{clicks}"]
+                say(f"mean Dice of {dice['n']} held-out lesions after {clicks} click(s) {dice['mean']:.4f}")
         if result.left_out:
             say(
                 f"{len(result.left_out)} studies without a lesion mask were left out: "
@@ -220,7 +255,8 @@ def train(
             say(f"bundle: {bundle}")
 
 
-def _require_own_options(method: str, foreign: dict[str, Any]) -> None:
-    named = ", ".join(given(**foreign))
+def _require_own_options(method: str, owned: dict[tuple[str, ...], dict[str, Any]]) -> None:
+    """Refuse options of other methods; `owned` has, for the methods they are of, options as they were given."""
+    named = [name for owners, options in owned.items() if method not in owners for name in given(**options)]
     if named:
-        raise UsageError(f"{named}: not for {method}; leave it out.")
+        raise UsageError(f"{', '.join(named)}: not for {method}; leave it out.")

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from uptake.cases import HarmonisedCase, Prediction
+from uptake.core.choices import require_known
 from uptake.core.errors import ModelError, UsageError
 from uptake.core.types import Shape3, Vector3
 from uptake.harmonise.normalise import ChannelRule
@@ -29,7 +30,7 @@ from uptake.networks.promptable_unet import PromptableUnet
 from uptake.networks.sam3d import Sam3d
 from uptake.networks.sam3d_attention import RelPos
 from uptake.sampling.prompt_cases import Centre, PromptBatch, PromptBatchRules
-from uptake.training.confident import ConfidentRules, Terms, confident_loss
+from uptake.training.confident import ConfidentRules, Learning, Terms, confident_loss
 from uptake.training.prompting import PromptRules, TrainingUser
 from uptake.training.protocol import FitSettings
 from uptake.training.schedules import multistep, warmup_cosine
@@ -37,6 +38,8 @@ from uptake.training.schedules import multistep, warmup_cosine
 NAME = "seganypet"
 LABELS = ("background", "object")
 NETWORKS = ("sam3d", "unet")
+COMPARATORS: dict[str, Learning] = {"seganypet": "cpcl", "consistency": "consistency", "fine-tune": "fine_tune"}
+"""Name -> `training.confident.Learning`."""
 
 CT_CENTRE_HU, CT_WIDTH_HU = 0.0, 200.0
 CT_LIMITS_HU = (-1000.0, 1000.0)
@@ -218,6 +221,32 @@ class Config:
             weight_decay=1e-2,
             schedule="cosine",
         )
+
+    def comparator(self, name: str) -> Config:
+        """Return these settings with one of the paper's ways to learn from labels of mixed quality.
+
+        Parameters
+        ----------
+        name : str
+            "seganypet": CPCL; "consistency": every label believed, answers of a dialogue pulled together; "fine-tune":
+            every label believed.
+
+        Raises
+        ------
+        UsageError
+            If there is no such comparator.
+        """
+        require_known("comparator", name, tuple(COMPARATORS))
+        # What CPCL reads differently outside of the published preset comes with it.
+        rules = self.learning if self.preset == "published" else Config.best().learning
+        return replace(self, learning=replace(rules, learning=COMPARATORS[name]))
+
+    def mixing(self) -> Config:
+        """Return these settings with half of every batch trusted, so that few trusted cases are not lost among many.
+
+        The published preset keeps drawing cases as they come.
+        """
+        return self if self.preset == "published" else replace(self, trusted_share=0.5)
 
     def as_json(self) -> dict[str, Any]:
         """Return plain JSON values."""

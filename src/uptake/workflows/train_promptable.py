@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -51,7 +51,10 @@ def train_promptable(
     precision: str = "auto",
     devices: int = 1,
     stored_as: str = "float16",
+    fold: str = "all",
+    keep: Literal["best", "last"] = "best",
     on_epoch: Callable[[EpochReport], None] | None = None,
+    on_step: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Train, and return the folder of the bundle.
 
@@ -72,7 +75,13 @@ def train_promptable(
         As in `training.devices.make_fabric`.
     stored_as : str
         Number format of the weights.
-    on_epoch : callable, optional
+    fold : str
+        Name of the weights in the bundle.
+    keep : {"best", "last"}
+        Which weights the bundle holds: those that answered the validation cases best, or the last. Cases that chose
+        the weights are no longer held out; take the last where they are scored.
+    on_epoch, on_step : callable, optional
+        As in `training.loop.fit`.
 
     Raises
     ------
@@ -98,11 +107,12 @@ def train_promptable(
         fabric=fabric,
         validate=click_validation(validation, config, batches=settings.validation_batches),
         on_epoch=on_epoch,
+        on_step=on_step,
     )
     bundle = out / "bundle"
     if fabric.is_global_zero:
-        state = checkpoints.load(result.best if validation else result.last).network
-        save_bundle(_card(config, about, train, stored_as, start), {"all": state}, bundle)
+        state = checkpoints.load(result.best if validation and keep == "best" else result.last).network
+        save_bundle(_card(config, about, train, stored_as, start), {fold: state}, bundle)
     fabric.barrier()
     return bundle
 
