@@ -56,10 +56,19 @@ def test_pairs_say_what_differs_and_what_is_equivalent(rows):
     assert not conclude(rows, None, margin=0.0001).pairs[1].equivalence.equivalent
 
 
+def test_a_point_is_worth_the_scans_that_scratch_needs_for_it(rows):
+    found = {(one.arm, one.fraction): one for one in conclude(rows, None).worth}
+    assert set(found) == {("mae", 0.1), ("mae", 1.0)}
+    tenth, whole = found["mae", 0.1], found["mae", 1.0]
+    assert tenth.like == pytest.approx(100.0, rel=0.01), "its mean is that of all 100 scans from scratch"
+    assert tenth.low <= tenth.like <= tenth.high
+    assert whole.like == pytest.approx(100.0) and whole.beyond == "above"
+
+
 def test_everything_is_written(rows, tmp_path):
     conclude(rows, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
-        "scores.csv", "curve.csv", "pairs.csv", "summary.json", "curve.png",
+        "scores.csv", "curve.csv", "pairs.csv", "labels_saved.csv", "summary.json", "curve.png",
     }  # fmt: skip
     with (tmp_path / "curve.csv").open(encoding="utf-8", newline="") as stream:
         assert [(one["arm"], one["fraction"]) for one in csv.DictReader(stream)] == [

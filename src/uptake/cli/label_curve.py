@@ -55,7 +55,8 @@ def label_curve(
     dataset
         Studies with lesion masks; nnU-Net raw datasets as they are.
     out
-        Receives the cache, split.json, runs/, scores.csv, curve.csv, pairs.csv, summary.json and curve.png.
+        Receives the cache, split.json, runs/, scores.csv, curve.csv, pairs.csv,
+        labels_saved.csv, summary.json and curve.png.
     init
         NAME=BUNDLE of uptake pretrain petct_mae; repeat it to compare several. The arm scratch is always there.
     fractions
@@ -75,6 +76,7 @@ def label_curve(
     shares = decimals(fractions, "--fractions", such_as="0.1,0.3,1.0")
     from uptake.workflows.bundles import load_bundle
     from uptake.workflows.finetune import planned
+    from uptake.workflows.label_curve import SCRATCH
     from uptake.workflows.label_curve import label_curve as workflow
 
     hush_fabric()
@@ -112,5 +114,11 @@ def label_curve(
                 f"{pair.a} {100 * pair.a_fraction:g} % - {pair.b} {100 * pair.b_fraction:g} %: "
                 f"{pair.comparison.difference:+.4f} ({pair.comparison.low:+.4f} to {pair.comparison.high:+.4f}), "
                 f"p {pair.comparison.p:.3g}; {verdict} within {margin:g}"
+            )
+        for worth in found.worth:
+            how = {"below": "at most ", "above": "at least "}.get(worth.beyond, "")
+            say(
+                f"{worth.arm} with {worth.scans} labelled scans is like {SCRATCH} with {how}{worth.like:.3g} "
+                f"({worth.low:.3g} to {worth.high:.3g})"
             )
         say(f"tables and picture: {out}")

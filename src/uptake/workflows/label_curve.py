@@ -24,6 +24,7 @@ from uptake.workflows.finetune import SPLIT, checkpoints_into, planned, split_of
 from uptake.workflows.label_curve_picture import draw_curve
 from uptake.workflows.labelled_cases import TestScans, inference_dtype, labelled_cases, require_unseen, scores_on
 from uptake.workflows.labelled_split import fraction_of
+from uptake.workflows.labels_saved import Worth, worth_of
 from uptake.workflows.probe import read_scores
 
 SCRATCH = "scratch"
@@ -72,11 +73,14 @@ class LabelCurve:
         At each fraction every pretrained arm against scratch, and at each fraction against scratch with all labels.
     rows : list of dict
         Arm, fraction, draw, seed, case, patient and scores.
+    worth : tuple of Worth
+        How many labels training from scratch needs for each pretrained point.
     """
 
     points: tuple[Point, ...]
     pairs: tuple[Pair, ...]
     rows: list[dict[str, Any]]
+    worth: tuple[Worth, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -139,7 +143,7 @@ def label_curve(
     dataset : Path
         Studies with lesion masks.
     out : Path
-        Receives cache/, split.json, runs/, scores.csv, curve.csv, pairs.csv, summary.json and curve.png.
+        Receives cache/, split.json, runs/, scores.csv, curve.csv, pairs.csv, labels_saved.csv, summary.json, curve.png.
     arms : mapping
         Name -> bundle of masked pretraining. The arm "scratch" is always there.
     config : Config, optional
@@ -252,7 +256,10 @@ def conclude(rows: Sequence[Mapping[str, Any]], out: Path | None, *, margin: flo
             if fraction < fractions[-1]:
                 others.append((SCRATCH, fractions[-1]))
             pairs += [_pair((arm, fraction), other, means, owner, margin) for other in others if other in means]
-    found = LabelCurve(points, tuple(pairs), [dict(row) for row in rows])
+    by_patient = {key: _by_patient(cases, owner) for key, cases in means.items()}
+    scans = {(point.arm, point.fraction): point.scans for point in points}
+    worth = worth_of(by_patient, scans, scratch=SCRATCH)
+    found = LabelCurve(points, tuple(pairs), [dict(row) for row in rows], worth)
     if out is not None:
         _write(found, out, margin)
     return found
@@ -266,12 +273,18 @@ def _point(
     for row in own:
         if math.isfinite(float(row["dice"])):
             runs.setdefault((row["draw"], row["seed"]), []).append(float(row["dice"]))
-    people = sorted({owner[case] for case in cases})
-    values = np.array([np.mean([value for case, value in cases.items() if owner[case] == one]) for one in people])
+    values = np.array(list(_by_patient(cases, owner).values()))
     found = mean_interval(values)
     spread = float(np.std([np.mean(one) for one in runs.values()], ddof=1)) if len(runs) > 1 else math.nan
     scans = round(float(np.mean([row["scans"] for row in own])))
     return Point(*key, scans, len(runs), float(values.mean()), found.low, found.high, spread)
+
+
+def _by_patient(cases: Mapping[str, float], owner: Mapping[str, Any]) -> dict[str, float]:
+    values: dict[str, list[float]] = {}
+    for case, value in cases.items():
+        values.setdefault(str(owner[case]), []).append(value)
+    return {person: float(np.mean(values[person])) for person in sorted(values)}
 
 
 def _pair(
@@ -306,7 +319,7 @@ def _write(found: LabelCurve, out: Path, margin: float) -> None:
     ]
     columns = [*PAIR_COLUMNS, "difference", "low", "high", "p", "p_equivalence", "equivalent", "patients"]
     write_csv(pairs, out / "pairs.csv", columns=columns)
-    write_json(
-        {"margin": margin, "points": [asdict(one) for one in found.points], "pairs": pairs}, out / "summary.json"
-    )
+    points, worth = [asdict(one) for one in found.points], [asdict(one) for one in found.worth]
+    write_csv(worth, out / "labels_saved.csv", columns=list(Worth.__dataclass_fields__))
+    write_json({"margin": margin, "points": points, "pairs": pairs, "labels_saved": worth}, out / "summary.json")
     draw_curve([asdict(one) for one in found.points], out / "curve.png")
