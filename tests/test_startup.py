@@ -58,8 +58,28 @@ def test_help_and_information_load_nothing_heavy(fresh, arguments):
 
 
 def test_the_probe_sees_torch_where_it_is_loaded(fresh):
-    ran = fresh("import sys, uptake; uptake.load_bundle; print('LOADED', *sys.modules)")
+    ran = fresh("import sys, uptake; uptake.Session; print('LOADED', *sys.modules)")
     assert "torch" in loaded(ran.out)
+
+
+def test_compiled_inference_loads_no_torch(fresh, tiny_bundle, make_study, tmp_path):
+    pytest.importorskip("openvino")
+    given = (
+        "segment",
+        make_study(tmp_path / "study"),
+        "-o",
+        tmp_path / "out",
+        "-m",
+        tiny_bundle,
+        "--device",
+        "cpu",
+        "--no-mirror",
+    )
+    ran = fresh(PROBE, *given, "--engine", "openvino", "-q")
+    assert ran.code == 0, ran.err
+    assert "torch" not in loaded(ran.out) and "monai" not in loaded(ran.out)
+    run = next((tmp_path / "out").glob("*/run.json"))
+    assert '"engine": "openvino"' in run.read_text()
 
 
 def test_importing_the_package_loads_nothing_heavy(fresh):

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from uptake.core.errors import BudgetError, UsageError
 from uptake.inference.budget import (
     Budget,
+    Memory,
     Rest,
     Wish,
     after_first_pass,
     everything_fits,
     first_pass_step,
     flip_order,
-    networks_at_a_time,
 )
 
 GB = 10**9
@@ -115,19 +115,25 @@ def test_a_model_without_flips_gets_none():
 @pytest.mark.parametrize(
     ("limit", "expected"),
     [
-        (6.0, (5, 5)),  # 2 + 1 + 1 + 4 x 0.5
-        (5.9, (1, 5)),
-        (5.0, (1, 5)),  # one at a time and two arrays of logits
-        (4.9, (1, 1)),
-        (4.0, (1, 1)),
+        (7.5, (5, 5)),  # 2 + 1 + 0.5 + 4 x 1
+        (7.4, (1, 5)),
+        (5.5, (1, 5)),  # one at a time, and two arrays of logits
+        (5.4, (1, 1)),
+        (3.5, (1, 1)),
     ],
 )
 def test_networks_that_fit_the_memory(limit, expected):
-    facts = {"resident": 2 * GB, "working": GB, "per_network": GB // 2, "logits": GB}
-    assert networks_at_a_time(folds=5, limit=int(limit * GB), **facts) == expected
+    facts = {"resident": 2 * GB, "working": GB, "per_network": GB, "logits": GB, "stretch": GB // 2}
+    assert Memory(limit=int(limit * GB), **facts).networks_at_a_time(5) == expected
+
+
+@pytest.mark.parametrize(("limit", "arrays"), [(9.0, 2), (5.5, 2), (5.4, 1), (4.5, 1), (4.4, 0), (3.0, 0)])
+def test_arrays_of_logits_that_fit_beside_one_network(limit, arrays):
+    facts = {"resident": 2 * GB, "working": GB, "per_network": GB, "logits": GB, "stretch": GB // 2}
+    assert Memory(limit=int(limit * GB), **facts).arrays_of_logits == arrays
 
 
 def test_too_little_memory_names_the_least():
-    facts = {"resident": 2 * GB, "working": GB, "per_network": 0, "logits": GB // 4}
+    facts = {"resident": 2 * GB, "working": GB, "per_network": 0, "logits": GB, "stretch": GB // 4}
     with pytest.raises(BudgetError, match=r"The least is 3\.2[56] GB \(--max-ram-gb\)"):
-        networks_at_a_time(folds=5, limit=3 * GB, **facts)
+        Memory(limit=3 * GB, **facts).networks_at_a_time(5)

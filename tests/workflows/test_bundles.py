@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from uptake.core.errors import CheckpointError, OutputError
-from uptake.workflows.bundles import load_bundle, method_module
+from uptake.workflows.bundles import bundle_for, load_bundle, method_module
 from uptake.zoo import cards
+from uptake.zoo.bundle import save_bundle
 
 
 def test_a_shipped_model_is_found_by_name_and_any_other_by_path(make_bundle, tmp_path, monkeypatch):
@@ -109,8 +110,8 @@ def test_a_second_case_compiles_nothing(tiny_bundle, tiny_arrays, turned, monkey
     from uptake.inference import compiled as module
     from uptake.workflows.segment import SegmentSettings, segment
 
-    times, real = [], module.compiled
-    monkeypatch.setattr(module, "compiled", lambda *given, **more: times.append(1) or real(*given, **more))
+    times, real = [], module.program_of
+    monkeypatch.setattr(module, "program_of", lambda *given, **more: times.append(1) or real(*given, **more))
     bundle = load_bundle(tiny_bundle)
     settings = SegmentSettings(mirror=False, precision="float32", engine="openvino")
     masks = [
@@ -119,3 +120,37 @@ def test_a_second_case_compiles_nothing(tiny_bundle, tiny_arrays, turned, monkey
     ]
     assert len(times) == 1
     np.testing.assert_array_equal(masks[0].lesions.array, masks[1].lesions.array)
+
+
+def test_a_program_is_made_of_weights_without_torch(tiny_bundle):
+    pytest.importorskip("openvino")
+    bundle = bundle_for(tiny_bundle, "openvino")
+    assert bundle.goes_without_torch("openvino") and not bundle.goes_without_torch("torch")
+    (weights,) = bundle.runners(engine="openvino")
+    assert bundle.runners(["0"], engine="openvino")[0] is weights
+    assert bundle.runners() == bundle.networks()
+    for name, tensor in bundle.states["0"].items():
+        np.testing.assert_array_equal(weights.arrays[name], tensor.numpy())
+    # Where the states were read before, no second copy is made.
+    again = load_bundle(tiny_bundle)
+    (shared,) = again.runners(engine="openvino")
+    name, tensor = next(iter(again.states["0"].items()))
+    assert np.shares_memory(shared.arrays[name], tensor.numpy())
+
+
+def test_weights_that_do_not_fit_the_card_are_refused_for_either_engine(tiny_bundle, tmp_path):
+    pytest.importorskip("openvino")
+    bundle = load_bundle(tiny_bundle)
+    states = {"0": {name: tensor for name, tensor in bundle.states["0"].items() if "seg_layers.0.bias" not in name}}
+    save_bundle(bundle.card, states, tmp_path / "short")
+    for engine in ("torch", "openvino"):
+        with pytest.raises(
+            CheckpointError, match=r"short: fold 0 does not fit its card: .*seg_layers.0.bias is missing"
+        ):
+            bundle_for(tmp_path / "short", engine)
+
+
+def test_a_fold_that_is_not_there_is_named_for_either_engine(tiny_bundle):
+    for engine in ("torch", "openvino"):
+        with pytest.raises(CheckpointError, match="no fold '3'; there are 0"):
+            load_bundle(tiny_bundle).runners(["3"], engine=engine)

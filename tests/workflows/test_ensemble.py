@@ -11,6 +11,7 @@ import pytest
 
 from uptake.cases import HarmonisedCase, Prediction
 from uptake.core.errors import BudgetError, UsageError
+from uptake.harmonise.resample import SLAB_VOXELS
 from uptake.inference.budget import Budget
 from uptake.inference.sliding_window import window_boxes
 from uptake.workflows.ensemble import predict_within
@@ -65,7 +66,7 @@ class Machine:
         made = {fold: SimpleNamespace(fold=fold) for fold in folds}
         return SimpleNamespace(
             folds=folds,
-            networks=lambda names=None: [made[name] for name in names or folds],
+            runners=lambda names=None, engine="torch": [made[name] for name in names or folds],
             method=self,
             plan=SimpleNamespace(transpose=transpose),
             card=SimpleNamespace(name="m", method="toy"),
@@ -221,8 +222,9 @@ def test_both_families_of_logits_are_averaged(case):
 
 def test_memory_for_one_array_of_logits_alone_runs_one_fold(case):
     machine = Machine(network_bytes=GB)
-    logits = 35 * 16 * 16 * 4 * 3
-    limit = (3.5 * GB + logits + 10) / GB
+    # 2 channels of 35 slices, and of one window: sums, weights, the stretch; and resampling it.
+    logits, sums = 35 * 16 * 16 * 4 * 2, 16 * 16 * 16 * 4 * 5 + 3 * SLAB_VOXELS * 4
+    limit = (3.5 * GB + logits + sums + 10) / GB
     _, made = predict(machine, case, Budget(max_ram_gb=limit))
     assert made.folds == ("0",)
     assert "folds 1, 2, 3, 4: the memory granted" in made.dropped[0]
@@ -243,3 +245,54 @@ def test_an_image_of_air_alone_costs_nothing(case):
     empty = replace(case, body=np.zeros(SHAPE, bool))
     _, made = predict(Machine(), empty, Budget(3.0))
     assert made.dropped == ()
+
+
+class HandingOut(Machine):
+    """A method that gives its logits a slice at a time, and says how often it held them all."""
+
+    def predict(self, networks, case, config, *, finished=None, on_window=None, **options):
+        found = super().predict(networks, case, config)
+        if finished is None:
+            return found
+        for z in range(found.logits.shape[1]):
+            finished(found.logits[:, z : z + 1], None)
+        return replace(found, logits=found.logits[:, :0])
+
+
+def handed(machine, case, budget, **more):
+    parts = []
+    prediction, made = predict(machine, case, budget, finished=lambda logits, organs: parts.append(logits), **more)
+    return np.concatenate(parts, axis=1), len(parts), prediction, made
+
+
+@pytest.mark.parametrize("budget", [Budget(), Budget(202.0), Budget(61.2), Budget(14.0), Budget(max_ram_gb=4.0)])
+def test_logits_are_handed_out_whatever_the_budget(case, budget):
+    expected, _ = predict(Machine(network_bytes=GB), case, budget)
+    found, stretches, prediction, made = handed(HandingOut(network_bytes=GB), case, budget)
+    np.testing.assert_array_equal(found, expected.logits)
+    summed = made.networks_at_a_time == 1 or "tile step 0.5: 0.6 was taken" in made.dropped
+    assert stretches == (1 if summed else SHAPE[0])
+    assert (prediction.logits.shape[1] == 0) is not summed
+
+
+def test_a_method_that_hands_nothing_out_is_handed_out_for(case):
+    found, stretches, _, _ = handed(Machine(), case, Budget())
+    assert (found.shape, stretches) == ((2, *SHAPE), 1)
+
+
+def test_a_single_fold_with_flips_is_handed_out_by_its_second_pass(case):
+    machine = HandingOut()
+    _, stretches, _, made = handed(machine, case, Budget(14.0), bundle=machine.bundle(("3",)))
+    assert made.flips == {"3": ("left-right",)}
+    assert stretches == SHAPE[0]
+
+
+def test_memory_for_no_whole_logits_runs_one_plain_pass_that_hands_them_out(case):
+    large = replace(case, body=np.ones((4000, 16, 16), bool), channels=np.zeros((2, 4000, 16, 16), np.float32))
+    stretch = 16 * 16 * 16 * 4 * 5 + 3 * SLAB_VOXELS * 4
+    machine = HandingOut(window_s=0.1)
+    limit = (2.5 * GB + stretch + 100) / GB
+    found, stretches, _, made = handed(machine, large, Budget(max_seconds=120.0, max_ram_gb=limit))
+    assert made.folds == ("0",) and made.flips == {"0": ()}
+    assert any("holds no second array of logits" in note for note in made.dropped)
+    assert stretches == 4000 and found.shape == (2, 4000, 16, 16)

@@ -81,11 +81,15 @@ def axis_change(affine: Affine, code: str) -> AxisChange:
     return AxisChange((order[0], order[1], order[2]), (flips[0], flips[1], flips[2]))
 
 
-def reorient(volume: Volume, code: str) -> Volume:
-    """Return the volume with its axes permuted and flipped into `code`; every voxel keeps its world position."""
+def reorient(volume: Volume, code: str, *, copy: bool = True) -> Volume:
+    """Return the volume with its axes permuted and flipped into `code`; every voxel keeps its world position.
+
+    Without `copy` the array is a view of the volume's.
+    """
     change = axis_change(volume.affine, code)
+    turned = change.apply(volume.array)
     return Volume(
-        np.ascontiguousarray(change.apply(volume.array)),
+        np.ascontiguousarray(turned) if copy else turned,
         volume.affine @ change.matrix(volume.array.shape),
         frame_of_reference=volume.frame_of_reference,
     )

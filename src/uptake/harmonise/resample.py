@@ -19,8 +19,8 @@ from uptake.core.types import Shape3
 from uptake.geometry.grid import Grid, same_grid
 from uptake.geometry.volume import Volume
 
-SLAB_VOXELS = 8_000_000
-"""Values that `resized_slabs` holds at a time (labels included): 32 MB of float32."""
+SLAB_VOXELS = 2_000_000
+"""Values that `resized_slabs` holds at a time (labels included): 8 MB of float32."""
 
 ANISOTROPY = 3.0
 """From this ratio of slice to in-plane spacing on, nnU-Net no longer interpolates between slices."""

@@ -166,44 +166,63 @@ def after_first_pass(wish: Wish, *, first_pass_s: float, setup_s: float, left_s:
     return Rest(max(0, min(further, int(left_s / max(first_pass_s + setup_s, 1e-9)))), ())
 
 
-def networks_at_a_time(
-    *, folds: int, resident: int, working: int, per_network: int, logits: int, limit: int
-) -> tuple[int, int]:
-    """Return how many networks are held at a time, and how many folds are run.
+@dataclass(frozen=True)
+class Memory:
+    """Where memory goes, bytes.
 
-    All at once where they fit; else one after the other, which costs a second array of logits for their sum; else the
-    first alone.
-
-    Parameters
+    Attributes
     ----------
-    folds : int
-        Wished.
     resident : int
-        Bytes in use before any network ran.
+        In use before any network ran.
     working : int
-        Bytes that the first network took on top at its highest, on one window, itself made ready included.
+        What the first network took on top at its highest, on one window, itself made ready included.
     per_network : int
-        Bytes that it keeps.
+        What it keeps.
     logits : int
-        Bytes of the whole image's logits.
+        Of the whole image.
+    stretch : int
+        Of what a single pass holds of the logits: all of them, or a window's depth where they are handed out.
     limit : int
-        Bytes.
-
-    Raises
-    ------
-    BudgetError
-        If not even one network fits, with the least memory that would do.
     """
-    least = resident + working + logits
-    if least > limit:
-        raise BudgetError(
-            f"the memory granted does not suffice: {least / 1e9:.2f} GB are needed for one network at a time on this "
-            f"case ({resident / 1e9:.2f} GB in use, {working / 1e9:.2f} GB for the network and one window, "
-            f"{logits / 1e9:.2f} GB for the logits). The least is {rounded_up(least / 1e9, 2)} GB (--max-ram-gb)."
-        )
-    if least + (folds - 1) * per_network <= limit:
-        return folds, folds
-    return (1, folds) if least + logits <= limit else (1, 1)
+
+    resident: int
+    working: int
+    per_network: int
+    logits: int
+    stretch: int
+    limit: int
+
+    @property
+    def least(self) -> int:
+        """Of one network that makes a single pass."""
+        return self.resident + self.working + self.stretch
+
+    @property
+    def arrays_of_logits(self) -> int:
+        """How many times the whole image's logits can be held beside one network: 0, 1 or 2."""
+        return max(0, min(2, (self.limit - self.least) // max(1, self.logits)))
+
+    def networks_at_a_time(self, folds: int) -> tuple[int, int]:
+        """Return how many networks are held at a time, and how many of the wished folds are run.
+
+        All at once where they fit; else one after the other, which costs two arrays of logits, the sum and the one that
+        is added; else the first alone.
+
+        Raises
+        ------
+        BudgetError
+            If not even one network fits, with the least memory that would do.
+        """
+        if self.least > self.limit:
+            raise BudgetError(
+                f"the memory granted does not suffice: {self.least / 1e9:.2f} GB are needed for one network at a time "
+                f"on this case ({self.resident / 1e9:.2f} GB in use, {self.working / 1e9:.2f} GB for the network and "
+                f"one window, {self.stretch / 1e9:.2f} GB for the logits). The least is "
+                f"{rounded_up(self.least / 1e9, 2)} GB (--max-ram-gb)."
+            )
+        if self.least + (folds - 1) * self.per_network <= self.limit:
+            return folds, folds
+        return (1, folds) if self.arrays_of_logits == 2 else (1, 1)
 
 
 def rounded_up(value: float, decimals: int = 0) -> str:

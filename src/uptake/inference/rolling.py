@@ -15,6 +15,9 @@ Box = tuple[slice, slice, slice]
 AIR_LOGIT = 10.0
 """Where no window was computed the background leads by this much: a probability of 1 - 5e-5."""
 
+STRETCH = 8
+"""Slices that are handed out at a time: their means and what is made of them are copies."""
+
 
 class RollingSums:
     """A ring of slices into which windows are added in the order of their first slice.
@@ -70,7 +73,7 @@ class RollingSums:
         stop = self._size[0] if stop is None else stop
         while self._done < stop:
             first = self._done % self._depth
-            count = min(stop - self._done, self._depth - first)
+            count = min(stop - self._done, self._depth - first, STRETCH)
             ring = slice(first, first + count)
             weights = self._host(self._weights[ring])
             means = self._host(self._sums[:, ring]) / np.maximum(weights, np.finfo(np.float32).tiny)

@@ -178,7 +178,7 @@ def measure_lesions(
         index = np.argwhere(parts.labels[box] == label) + [s.start for s in box]
         measured.append((label, _measure(pet, index, kernel, mtv_method)))
     measured.sort(key=lambda pair: _order(pair[1]))
-    numbers = np.zeros(parts.count + 1, np.uint32)
+    numbers = np.zeros(parts.count + 1, np.uint16 if parts.count < 2**16 else np.uint32)
     numbers[[label for label, _ in measured]] = np.arange(1, len(measured) + 1)
     lesions = tuple(replace(lesion, lesion=n) for n, (_, lesion) in enumerate(measured, start=1))
     numbered = pet.with_array(numbers[parts.labels])

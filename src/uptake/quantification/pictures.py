@@ -249,7 +249,7 @@ def _boxes(labels: npt.NDArray[Any], numbered: int) -> list[tuple[int, list[tupl
     """Return number and first and last index along each axis of the first `numbered` lesions."""
     from scipy import ndimage
 
-    found = ndimage.find_objects(labels.astype(np.int32, copy=False), max_label=numbered) if numbered > 0 else []
+    found = ndimage.find_objects(labels, max_label=numbered) if numbered > 0 else []
     return [(n, [(s.start, s.stop - 1) for s in box]) for n, box in enumerate(found, start=1) if box is not None]
 
 
@@ -285,7 +285,11 @@ def _marked(pet: Volume, lesions: Volume | None) -> Display | None:
     if lesions is None:
         return None
     require_same_grid(pet, lesions, names=("the PET", "the lesion mask"))
-    return display(lesions.with_array(lesions.array.astype(np.uint32))) if foreground(lesions).any() else None
+    if not foreground(lesions).any():
+        return None
+    # Numbers of a small type stay so: a copy of a whole body is the peak of memory.
+    unsigned = lesions.array.dtype.kind == "u"
+    return display(lesions if unsigned else lesions.with_array(lesions.array.astype(np.uint32)))
 
 
 def _as_mask(view: View) -> View:

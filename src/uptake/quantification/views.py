@@ -99,7 +99,7 @@ class Display:
 
 def display(volume: Volume) -> Display:
     """Return a volume in display orientation; positions are along its own axes, from the world origin."""
-    turned = reorient(volume, DISPLAY_ORIENTATION)
+    turned = reorient(volume, DISPLAY_ORIENTATION, copy=False)
     x, y, z = turned.direction.T @ np.array(turned.origin_mm)
     return Display(turned, (float(x), float(y), float(z)))
 
@@ -113,7 +113,7 @@ def display_on(volume: Volume, main: Display, *, name: str = "the CT") -> Displa
         If its axes do not run along those of `main`, or the frames of reference differ.
     """
     require_same_frame(main.volume, volume, names=("the PET", name))
-    turned = reorient(volume, DISPLAY_ORIENTATION)
+    turned = reorient(volume, DISPLAY_ORIENTATION, copy=False)
     off = float(np.abs(turned.direction - main.volume.direction).max())
     if off > SAME_DIRECTION_TOLERANCE:
         raise GeometryError(

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
-
-import torch
 
 from uptake.core.errors import UsageError
 
 if TYPE_CHECKING:
+    import torch  # 200 MB and a second, of which compiled inference needs nothing
     from lightning_fabric import Fabric  # 70 MB and seconds to load, of which inference needs nothing
 
 LONGEST_WAIT = timedelta(days=2)
 """For another process of a data-parallel run."""
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
+
+ACCELERATORS = ("nvidiactl", "nvidia0", "kfd", "dxg", "nvmap", "nvhost-ctrl")
+"""In /dev on Linux where torch could find a device: NVIDIA's driver, AMD's, that of WSL, and those of Jetson."""
+
+BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "amx_tile"})
+"""Of a CPU that multiplies in bfloat16, as Linux and torch name them."""
 
 
 def make_fabric(device: str = "auto", precision: str = "auto", *, devices: int = 1) -> Fabric:
@@ -68,6 +75,8 @@ def _require_several(target: torch.device, name: str, devices: int) -> None:
         raise UsageError(f"devices is 1 or more, came {devices}.")
     if target.type not in ("cuda", "cpu") or target.index is not None:
         raise UsageError(f"{devices} devices need the plain name cuda or cpu, came {name!r}.")
+    import torch
+
     if target.type == "cuda" and devices > torch.cuda.device_count():
         raise UsageError(f"{devices} devices were asked for; this machine shows {torch.cuda.device_count()} of CUDA.")
 
@@ -90,6 +99,8 @@ def resolve_device(name: str = "auto") -> torch.device:
     UsageError
         If the device is unknown or not there.
     """
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -103,17 +114,64 @@ def resolve_device(name: str = "auto") -> torch.device:
     return device
 
 
-def bf16_pays(device: torch.device) -> bool:
+def device_name(name: str = "auto") -> str:
+    """Return what `resolve_device` says, as text; torch is not loaded where the answer is the CPU anyway.
+
+    Raises
+    ------
+    UsageError
+        As `resolve_device`.
+    """
+    if name == "cpu" or (name == "auto" and "torch" not in sys.modules and _no_accelerator()):
+        return "cpu"
+    return str(resolve_device(name))
+
+
+def _no_accelerator(place: Path = Path("/dev")) -> bool:
+    """Return whether this system can have no CUDA device, whatever torch would say."""
+    if sys.platform == "darwin":
+        return True
+    return sys.platform == "linux" and not any((place / device).exists() for device in ACCELERATORS)
+
+
+def number_format(precision: str) -> torch.dtype:
+    """Return torch's type of that name: float32 or bfloat16."""
+    import torch
+
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
+
+
+def bf16_pays(device: torch.device | str) -> bool:
     """Return whether the device has bfloat16 multiply-accumulate units (AVX512-BF16 or AMX on CPUs).
 
     Decided from the hardware, not from a timing, so that the same machine always computes the same numbers.
     """
-    if device.type == "cuda":
+    kind = str(device).partition(":")[0]
+    if kind == "cpu" and "torch" not in sys.modules:
+        flags = _cpu_flags()
+        if flags is not None:
+            return bool(flags & BF16_FLAGS)
+    import torch
+
+    if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type != "cpu":
+    if kind != "cpu":
         return False
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     if capabilities:
-        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("amx_tile"))
+        return any(capabilities.get(flag) for flag in BF16_FLAGS)
     probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return bool(probe()) if probe is not None else False
+
+
+def _cpu_flags(file: Path = Path("/proc/cpuinfo")) -> frozenset[str] | None:
+    """Return what Linux says of the first core; None where it says nothing."""
+    try:
+        lines = file.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            return frozenset(value.split())
+    return None

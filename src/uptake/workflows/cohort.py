@@ -13,8 +13,8 @@ from uptake.io.find import CaseFiles
 from uptake.io.read import read_case
 from uptake.io.write import require_writable
 from uptake.quantification.manifest import BundleRecord
-from uptake.training.devices import resolve_device
-from uptake.workflows.bundles import Bundle, load_bundle
+from uptake.training.devices import device_name
+from uptake.workflows.bundles import Bundle, bundle_for
 from uptake.workflows.dicom_results import DicomSettings
 from uptake.workflows.failures import FAILURES, CohortResult, Failure, require_different_names, write_failures
 from uptake.workflows.outputs import is_done, recover, request_of, require_replaceable, write_segmentation
@@ -75,8 +75,8 @@ def segment_cases(
     require_different_names(cases)
     require_writable(out)
     # What "auto" means is part of the request: a result of another engine or number format is not kept.
-    settings = resolved(settings, resolve_device(device))
-    bundle = model if isinstance(model, Bundle) else load_bundle(model)
+    settings = resolved(settings, device_name(device))
+    bundle = model if isinstance(model, Bundle) else bundle_for(model, settings.engine)
     record = BundleRecord(bundle.card.name, bundle.card.version, bundle.card.checksums())
     tell = on_case or (lambda case, state: None)
     written, kept, failures = [], [], []

@@ -19,11 +19,11 @@ from uptake.harmonise.onto import harmonise
 from uptake.harmonise.restore import restore, restore_image
 from uptake.io.foreign import like
 from uptake.simulation.reference import liver_like
-from uptake.training.devices import resolve_device
+from uptake.training.devices import number_format, resolve_device
 from uptake.workflows.bundles import Bundle, load_bundle
 from uptake.workflows.cases_in import case_of
 from uptake.workflows.dose_measures import deep_sphere
-from uptake.workflows.segment import DTYPES, SegmentSettings, resolved
+from uptake.workflows.segment import SegmentSettings, resolved
 from uptake.workflows.tracers import tracer_warnings
 from uptake.zoo.cards import Card
 
@@ -225,8 +225,8 @@ def denoise(
     if settings.tile_step is not None:
         config = replace(config, tile_step=settings.tile_step)
     found = bundle.method.denoise(
-        bundle.networks(), harmonised, config, organs=settings.organs, device=target, dtype=DTYPES[common.precision],
-        engine=common.engine, on_window=on_window,
+        bundle.networks(), harmonised, config, organs=settings.organs, device=target,
+        dtype=number_format(common.precision), engine=common.engine, on_window=on_window,
     )  # fmt: skip
     lap("network")
     back = restore_image(found.suv, trace, outside=case.pet, order=bundle.plan.image_order)

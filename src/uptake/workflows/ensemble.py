@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -11,18 +12,20 @@ import numpy as np
 
 from uptake.cases import HarmonisedCase, Prediction
 from uptake.core.errors import UsageError
+from uptake.harmonise.resample import SLAB_VOXELS
 from uptake.inference.budget import (
     Budget,
+    Memory,
+    Rest,
     Wish,
     after_first_pass,
     everything_fits,
     first_pass_step,
     flip_order,
-    networks_at_a_time,
 )
 from uptake.inference.compiled import forget, release
 from uptake.inference.memory import Highest, resident_bytes
-from uptake.inference.sliding_window import window_boxes
+from uptake.inference.sliding_window import Finished, window_boxes
 from uptake.workflows.bundles import Bundle
 
 AXES = ("head-foot", "front-back", "left-right")
@@ -69,19 +72,39 @@ class _Passes:
     bundle: Bundle
     case: HarmonisedCase
     options: Mapping[str, Any]
+    finished: Finished | None = None
 
-    def run(self, folds: Sequence[str], config: Any, case: HarmonisedCase | None = None, **more: Any) -> Prediction:
-        """Return the mean logits of the folds, all at once."""
-        networks = self.bundle.networks(folds)
+    @property
+    def hands_out(self) -> bool:
+        """Whether the method gives logits stretch by stretch, so that the whole of them is never held."""
+        return self.finished is not None and "finished" in inspect.signature(self.bundle.method.predict).parameters
+
+    def runners(self, folds: Sequence[str]) -> list[Any]:
+        """Return the networks of the folds, or their weights, as the engine takes them."""
+        return self.bundle.runners(folds, engine=str(self.options.get("engine", "torch")))
+
+    def run(
+        self,
+        folds: Sequence[str],
+        config: Any,
+        case: HarmonisedCase | None = None,
+        *,
+        last: bool = False,
+        **more: Any,
+    ) -> Prediction:
+        """Return the mean logits of the folds, all at once; the last pass hands them out where it can."""
+        if last and self.hands_out:
+            more["finished"] = self.finished
+        networks = self.runners(folds)
         result: Prediction = self.bundle.method.predict(networks, case or self.case, config, **{**self.options, **more})
         for network in networks:
             release(network)
         return result
 
-    def run_in_turn(self, folds: Sequence[str], config: Any, *, together: int) -> Prediction:
+    def run_in_turn(self, folds: Sequence[str], config: Any, *, together: int, last: bool = False) -> Prediction:
         """Return the mean logits of the folds; one after the other where they are not held together."""
         if together >= len(folds):
-            return self.run(folds, config)
+            return self.run(folds, config, last=last)
         total: Prediction | None = None
         for fold in folds:
             found = self.run([fold], config)
@@ -92,7 +115,7 @@ class _Passes:
 
     def let_go(self, fold: str) -> None:
         """Drop what was compiled of a fold; its weights stay with the bundle."""
-        forget(self.bundle.networks([fold])[0])
+        forget(self.runners([fold])[0])
 
 
 def predict_within(
@@ -105,6 +128,7 @@ def predict_within(
     channels_out: int,
     step_fixed: bool = False,
     spent_s: float = 0.0,
+    finished: Finished | None = None,
     clock: Callable[[], float] = time.perf_counter,
     resident: Callable[[], int] = resident_bytes,
     highest: Callable[[], Any] = Highest,
@@ -126,6 +150,9 @@ def predict_within(
         Whether the caller chose the tile step, so that it is not changed.
     spent_s : float
         Seconds of `budget.max_seconds` that are spent already.
+    finished : callable, optional
+        Takes the logits of the model grid's slices, first to last, in one stretch or in several
+        (`inference.sliding_window.Finished`). Where the method hands them out itself, the prediction has none.
     clock, resident, highest : callables
         Seconds that pass; bytes in use; a context that tells the most bytes in use within.
 
@@ -136,11 +163,33 @@ def predict_within(
     UsageError
         If a budget is given for a method without sliding windows.
     """
-    passes = _Passes(bundle, case, options)
-    folds = bundle.folds
+    passes = _Passes(bundle, case, options, finished)
+    prediction, done = _within(
+        passes, config, budget, channels_out=channels_out, step_fixed=step_fixed, spent_s=spent_s, clock=clock,
+        resident=resident, highest=highest,
+    )  # fmt: skip
+    if finished is not None and prediction.logits.shape[1]:
+        finished(prediction.logits, prediction.organ_logits)
+    return prediction, done
+
+
+def _within(
+    passes: _Passes,
+    config: Any,
+    budget: Budget,
+    *,
+    channels_out: int,
+    step_fixed: bool,
+    spent_s: float,
+    clock: Callable[[], float],
+    resident: Callable[[], int],
+    highest: Callable[[], Any],
+) -> tuple[Prediction, Ensemble]:
+    """Return what `predict_within` does, handed out or not."""
+    bundle, case, folds = passes.bundle, passes.case, passes.bundle.folds
     flips = tuple(getattr(config, "mirror_axes", ()))
     if not budget.given:
-        prediction = passes.run(folds, config)
+        prediction = passes.run(folds, config, last=True)
         return prediction, Ensemble(
             getattr(config, "tile_step", None), folds, dict.fromkeys(folds, _named(bundle, flips)), (), len(folds)
         )
@@ -165,15 +214,18 @@ def predict_within(
         window_s = clock() - middle
     setup_s = max(0.0, middle - start - window_s)
     together, count = len(folds), len(folds)
+    memory_left = None
     if budget.max_ram_gb is not None:
-        together, count = networks_at_a_time(
-            folds=len(folds),
+        whole, stretch = _logits_bytes(case, config, channels_out)
+        memory_left = Memory(
             resident=before,
             working=max(0, memory.bytes - before),
             per_network=max(0, resident() - before),
-            logits=_logits_bytes(case, config, channels_out),
+            logits=whole,
+            stretch=stretch if passes.hands_out else whole + stretch,
             limit=int(budget.max_ram_gb * 1e9),
         )
+        together, count = memory_left.networks_at_a_time(len(folds))
     dropped = []
     if count < len(folds):
         dropped.append(f"folds {', '.join(folds[count:])}: the memory granted holds no second array of logits")
@@ -182,7 +234,7 @@ def predict_within(
     measured = {"window_s": window_s, "setup_s": setup_s, "reserve_s": budget.reserve_s}
     left = budget.seconds_left(spent())
     if everything_fits(wish, window_s=window_s, setup_s=setup_s, left_s=left):
-        prediction = passes.run_in_turn(folds, config, together=together)
+        prediction = passes.run_in_turn(folds, config, together=together, last=True)
         done = Ensemble(
             config.tile_step, folds, dict.fromkeys(folds, _named(bundle, flips)), tuple(dropped), together, measured
         )
@@ -190,10 +242,16 @@ def predict_within(
     step = first_pass_step(wish, window_s=window_s, left_s=left, spent_s=spent(), reserve_s=budget.reserve_s)
     if step > config.tile_step:
         dropped.append(f"tile step {config.tile_step:g}: {step:g} was taken")
+    arrays = 2 if memory_left is None else memory_left.arrays_of_logits
+    if arrays < 2 and len(folds) > 1:
+        dropped.append(f"folds {', '.join(folds[1:])}: the memory granted holds no second array of logits")
+        folds, wish = folds[:1], replace(wish, folds=1)
     start = clock()
-    prediction = passes.run(folds[:1], replace(config, mirror_axes=(), tile_step=step))
+    prediction = passes.run(folds[:1], replace(config, mirror_axes=(), tile_step=step), last=not arrays)
     first_s = clock() - start
-    rest = after_first_pass(wish, first_pass_s=first_s, setup_s=setup_s, left_s=budget.seconds_left(spent()))
+    rest = Rest(0, ())
+    if arrays:
+        rest = after_first_pass(wish, first_pass_s=first_s, setup_s=setup_s, left_s=budget.seconds_left(spent()))
     measured["first_pass_s"] = first_s
     chosen = replace(config, mirror_axes=rest.flip_axes, tile_step=step)
     if together == 1 and len(folds) > 1:
@@ -203,7 +261,8 @@ def predict_within(
         others = passes.run_in_turn(run[1:], chosen, together=together)
         prediction = divided(added(prediction, times(others, rest.folds)), len(run))
     elif rest.flip_axes:
-        prediction = passes.run(run, chosen)
+        del prediction  # its logits make room for those with flips
+        prediction = passes.run(run, chosen, last=True)
     used = {run[0]: () if rest.folds else rest.flip_axes, **dict.fromkeys(run[1:], rest.flip_axes)}
     dropped += _left_out(bundle, folds, used, wish)
     flipped = {fold: _named(bundle, axes) for fold, axes in used.items()}
@@ -250,10 +309,13 @@ def _window_of(case: HarmonisedCase, config: Any) -> HarmonisedCase:
     )
 
 
-def _logits_bytes(case: HarmonisedCase, config: Any, channels: int) -> int:
-    """Return the bytes of the sliding window's sums: logits of all heads, their weights, and the image, padded."""
-    padded = [max(n, w) for n, w in zip(case.body.shape, config.window, strict=True)]
-    return int(np.prod(padded, dtype=np.int64)) * FLOAT_BYTES * (channels + 1)
+def _logits_bytes(case: HarmonisedCase, config: Any, channels: int) -> tuple[int, int]:
+    """Return the bytes of the whole image's logits, of all heads, and those of the sliding window's own sums: a
+    window's depth of logits and weights, the stretch that is handed out, and what resampling it takes."""
+    depth, height, width = (max(n, w) for n, w in zip(case.body.shape, config.window, strict=True))
+    plane = height * width * FLOAT_BYTES
+    sums = config.window[0] * plane * (2 * channels + 1)
+    return depth * plane * channels, sums + 3 * SLAB_VOXELS * FLOAT_BYTES
 
 
 def _named(bundle: Bundle, axes: Sequence[int]) -> tuple[str, ...]:

@@ -14,7 +14,6 @@ from uptake.gate.check import check
 from uptake.geometry.volume import Volume
 from uptake.quantification.lesions import measure_lesions
 from uptake.workflows.bundles import Bundle
-from uptake.workflows.session import Session
 from uptake.workflows.tracers import tracer_warnings
 
 LOW_CONFIDENCE = 0.7
@@ -55,6 +54,8 @@ def prompted(
     InputError
         If a prompt is refused (`Session`), or there is none.
     """
+    from uptake.workflows.session import Session  # it loads torch, which other models may not need
+
     clock, timings = time.perf_counter(), dict(timings_s)
 
     def lap(stage: str) -> None:

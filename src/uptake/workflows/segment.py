@@ -6,23 +6,21 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from uptake.cases import Case
 from uptake.core.errors import ModelError, UsageError
 from uptake.gate import GateReport, check
 from uptake.geometry.volume import Volume
 from uptake.harmonise.onto import harmonise
-from uptake.harmonise.restore import restore
+from uptake.harmonise.restore import LabelsFromSlabs
 from uptake.inference.budget import FAST_TILE_STEP, Budget
 from uptake.inference.compiled import resolve_engine
 from uptake.io.foreign import like
 from uptake.quantification.lesions import LesionTable, measure_lesions
 from uptake.quantification.organs import OrganTable, measure_organs
-from uptake.training.devices import bf16_pays, resolve_device
-from uptake.workflows.bundles import Bundle, load_bundle
+from uptake.training.devices import bf16_pays, device_name, number_format, resolve_device
+from uptake.workflows.bundles import Bundle, bundle_for
 from uptake.workflows.cases_in import case_of
 from uptake.workflows.ensemble import Ensemble, predict_within
 from uptake.workflows.findings import Organs, organ_heads, require_sortable, sort_findings
@@ -30,7 +28,10 @@ from uptake.workflows.prompted import prompted, require_matching
 from uptake.workflows.tracers import require_tracer, tracer_warnings, with_tracer
 from uptake.zoo.cards import DEFAULT_MODEL, Card
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+if TYPE_CHECKING:
+    import torch
+
+PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -204,8 +205,8 @@ def segment(
     >>> found.table.totals.mtv_ml
     """
     began = time.perf_counter()
-    settings = resolved(settings or SegmentSettings(), resolve_device(device))
-    bundle = model if isinstance(model, Bundle) else load_bundle(model)
+    settings = resolved(settings or SegmentSettings(), device_name(device))
+    bundle = model if isinstance(model, Bundle) else bundle_for(model, settings.engine)
     loaded = time.perf_counter()
     case = case_of(study, ct, assume_suv=assume_suv)
     timings = {"load model": loaded - began, "read": time.perf_counter() - loaded}
@@ -238,8 +239,7 @@ def segment_case(
     if settings.prompts is not None:
         found = prompted(case, bundle, settings, device=device, gate=gate, timings_s=timings_s)
         return Segmentation(case=case, card=bundle.card, checksum=bundle.checksum, settings=settings, **found)
-    target = resolve_device(device)
-    dtype, engine = DTYPES[settings.precision], settings.engine
+    target, engine = device_name(device), settings.engine
     timings = dict(timings_s)
     clock = time.perf_counter()
 
@@ -271,7 +271,10 @@ def segment_case(
         config = replace(config, tile_step=settings.tile_step)
     if settings.focus is not None and hasattr(config, "focus"):
         config = replace(config, focus=settings.focus)
-    options = {"device": target, "dtype": dtype, "engine": engine, "on_window": on_window}
+    options: dict[str, Any] = {"dtype": settings.precision, "engine": engine, "on_window": on_window}
+    if not bundle.goes_without_torch(engine):
+        options |= {"device": resolve_device(target), "dtype": number_format(settings.precision)}
+    labels = LabelsFromSlabs(trace, labels=len(card.labels), organs=len(classes), order=bundle.plan.logits_order)
     prediction, ensemble = predict_within(
         bundle,
         harmonised,
@@ -282,14 +285,14 @@ def segment_case(
         channels_out=len(card.labels) + len(classes),
         step_fixed=settings.tile_step is not None,
         spent_s=sum(timings.values()),
+        finished=labels.add,
     )
     del harmonised  # what is not needed any more would be the peak of memory
     warnings += [f"Left out to keep to the time or memory granted: {what}." for what in ensemble.dropped]
     lap("network")
-    restored = restore(prediction, trace, order=bundle.plan.logits_order)
     windows = (prediction.windows_run, prediction.windows_skipped)
     del prediction
-    found = sort_findings(restored, card.labels, classes, organs=settings.organs, name=card.name)
+    found = sort_findings(labels.restored(), card.labels, classes, organs=settings.organs, name=card.name)
     lap("restore")
     table = organ_table = None
     if found.lesions is not None:
@@ -307,7 +310,7 @@ def segment_case(
         card=card,
         checksum=bundle.checksum,
         settings=settings,
-        device=str(target),
+        device=target,
         precision=settings.precision,
         engine=engine,
         warnings=tuple(warnings),
@@ -323,8 +326,8 @@ def segment_case(
     )
 
 
-def resolved(settings: SegmentSettings, device: torch.device) -> SegmentSettings:
-    """Return the settings with what "auto" means on this device put in its place.
+def resolved(settings: SegmentSettings, device: torch.device | str) -> SegmentSettings:
+    """Return the settings with what "auto" means on this device ("cpu", "cuda:1", ...) put in its place.
 
     Raises
     ------
@@ -334,7 +337,7 @@ def resolved(settings: SegmentSettings, device: torch.device) -> SegmentSettings
     precision = settings.precision
     if precision == "auto":
         precision = "bfloat16" if bf16_pays(device) else "float32"
-    if precision not in DTYPES:
+    if precision not in PRECISIONS:
         raise UsageError(f"precision {precision!r} is unknown; choose auto, float32 or bfloat16.")
     if settings.min_volume_ml < 0:
         raise UsageError(f"min_volume_ml is a volume in mL, 0 or more; came {settings.min_volume_ml!r}.")
