@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import pytest
 
+from uptake.core.anatomy import classes_of
 from uptake.io.terminology import ABNORMALITY, BOTH, LEFT, RIGHT, UNKNOWN, meaning_of, meanings, site_of
 from uptake.simulation.labels import ORGAN_IDS, ORGAN_NAMES
 
@@ -91,7 +92,26 @@ def test_lesions_are_numbered_and_told_apart_by_colour():
     assert meaning_of("lesionlike").origin == "general"
 
 
+@pytest.mark.parametrize("numbering", ["ldos", "lesiontracer"])
+def test_organs_that_are_shown_together_are_told_apart_by_colour(numbering):
+    # Distance of redmean, 0 to about 765: a cheap stand-in for what the eye sees.
+    def apart(one, other):
+        red = (one[0] + other[0]) / 2
+        weights = (2 + red / 256, 4, 2 + (255 - red) / 256)
+        return sum(w * (a - b) ** 2 for w, a, b in zip(weights, one, other, strict=True)) ** 0.5
+
+    colours = {name: meaning_of(name).colour for name in classes_of(numbering)[1:]}
+    close = [(a, b) for a, b in combinations(colours, 2) if apart(colours[a], colours[b]) < 90]
+    assert close == []
+
+
+def test_the_right_one_of_a_pair_is_darker():
+    left, right = meaning_of("kidney_left").colour, meaning_of("kidney_right").colour
+    assert left == meaning_of("kidneys").colour and all(dark < light for dark, light in zip(right, left, strict=True))
+
+
 def test_neighbouring_classes_differ_in_colour():
-    colours = [meaning.colour for meaning in meanings().values()]
+    # Both sides together never stand in a map beside one of them, and share its colour.
+    colours = [meaning.colour for meaning in meanings().values() if meaning.laterality != BOTH]
     assert all(one != other for one, other in pairwise(colours))
     assert all(0 <= value <= 255 for colour in colours for value in colour)

@@ -117,6 +117,17 @@ def test_without_an_organ_map_only_the_spread_is_known(scan):
     assert nobody.spread_per_m is None and "the tracer is not known" in nobody.deauville.reason
 
 
+def test_the_spread_of_one_lesion_is_its_own_extent(scan, found):
+    pet, organs, table = scan
+    told = dict(criteria_in_words(table, found))["Spread (Dmax)"]
+    assert "between the centroids" in told and " and " in told.rpartition("that is ")[2]
+    single = measure_lesions(pet, table.numbered.with_array((table.numbered.array == 1).astype(np.uint8)))
+    told = dict(criteria_in_words(single, assess(pet, single, patient=FDG, organs=organs, names=NAMES)))[
+        "Spread (Dmax)"
+    ]
+    assert "centroids" not in told and told.endswith("over a body surface of 2.00 m² that is 0.01 per m (SDmax).")
+
+
 def test_no_lesion(scan):
     pet, organs, _ = scan
     empty = measure_lesions(pet, pet.with_array(np.zeros(pet.shape, np.uint8)))

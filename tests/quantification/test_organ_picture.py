@@ -28,7 +28,10 @@ def test_the_organ_nearest_to_the_viewer_shows():
     assert rows("coronal", column) == [[2]]  # seen from the front
     line = np.zeros((3, 1, 2))
     line[:, 0, 1] = (0, 1, 2)
-    assert rows("sagittal", line) == [[0], [1]]  # from the right; heads up, so that row 1 is the higher one
+    assert rows("sagittal", line) == [
+        [0],
+        [2],
+    ]  # from the left, as the front is on the picture's left; heads up, so that row 1 is the higher one
 
 
 def test_colours_are_those_of_the_codes_and_the_rest_is_clear():

@@ -6,6 +6,7 @@ import pytest
 
 import uptake
 from uptake.cases import Case
+from uptake.cli.quantify import place_of
 from uptake.core.errors import GeometryError, InputError, UsageError
 from uptake.geometry import Volume, reorient
 from uptake.io.write import write_json, write_volume
@@ -92,10 +93,25 @@ def test_the_command_prints_references_and_scores(scan, cli, plain_pictures):
         "--no-gate", "-o", scan / "out",
     )  # fmt: skip
     assert done.code == 0, done.err
+    heading, _, first = (line.split() for line in done.out.splitlines()[:3])
+    assert heading[-2:] == ["where", "score"] and first[-2:] == ["spleen", "5"]
     assert "liver: SUVmean 2.00, SD 0.00 (sphere 30 mm" in done.out
     assert "blood pool: no reference, the organ map has no aorta" in done.out
     assert "PERCIST: 1 measurable from SUVpeak 3.00" in done.out and "Five-point score: 5" in done.out
     assert "stands in for SUL" in done.out.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("organ", "relation", "distance", "said"),
+    [
+        ("urinary_bladder", "in", 0.0, "urinary bladder"),
+        ("liver", "touches", 0.0, "touches liver"),
+        ("aorta", "near", 6.4, "6 mm from aorta"),
+        (None, None, None, None),
+    ],
+)
+def test_only_an_organ_that_holds_a_lesion_is_where_it_lies(organ, relation, distance, said):
+    assert place_of({"organ": organ, "organ_relation": relation, "organ_distance_mm": distance}) == said
 
 
 def test_a_map_in_another_orientation_is_turned(scan):

@@ -123,7 +123,8 @@ def quantify(
     written = json.loads((folder / "lesions.json").read_text(encoding="utf-8"))
     rows = written["lesions"]
     if organs is not None:
-        columns |= {"organ": "organ", "deauville": "score"}
+        columns |= {"where": "where", "deauville": "score"}
+        rows = [{**row, "where": place_of(row)} for row in rows]
     if rows:
         table(rows[:15], columns)
         if len(rows) > 15:
@@ -138,6 +139,14 @@ def quantify(
     for warning in dict.fromkeys((*found.warnings, *written["assessment"]["warnings"])):
         say(f"  ! {warning}")
     say(f"  {folder / 'report.html'}")
+
+
+def place_of(row: dict[str, Any]) -> str | None:
+    """Return the place of a lesion: an organ that only touches it, or is near, is not where it lies."""
+    organ, relation = str(row["organ"] or "").replace("_", " "), row["organ_relation"]
+    if relation == "near":
+        return f"{row['organ_distance_mm']:.0f} mm from {organ}"
+    return f"touches {organ}" if relation == "touches" else organ or None
 
 
 def assessment_lines(assessment: dict[str, Any]) -> list[str]:

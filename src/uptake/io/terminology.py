@@ -199,6 +199,20 @@ _PUBLISHED_PAIRED = {
     "iliopsoas": ("68455001", "Iliopsoas muscle"),
 }
 
+_COLOURS: dict[str, tuple[int, int, int]] = {
+    "spleen": (145, 30, 180), "kidney": (245, 130, 48), "liver": (175, 95, 30), "gallbladder": (60, 180, 75),
+    "stomach": (0, 128, 128), "pancreas": (250, 150, 190), "colon": (128, 128, 0), "small_bowel": (255, 205, 160),
+    "duodenum": (0, 200, 170), "urinary_bladder": (255, 225, 25), "prostate": (240, 50, 230), "brain": (190, 235, 60),
+    "heart": (175, 25, 50), "aorta": (230, 70, 70), "lung": (110, 200, 240), "esophagus": (240, 90, 255),
+    "vertebrae": (40, 90, 200), "sacrum": (20, 20, 120), "hip": (30, 140, 70), "femur": (130, 230, 160),
+    "clavicula": (150, 150, 150), "autochthon": (205, 175, 255), "head_glands": (0, 90, 200),
+}  # fmt: skip
+"""Colours of the organs that models here find and that maps show together, chosen by eye to be told apart; those of a
+pair share one, the right one darker."""
+
+RIGHT_DARKER = 0.75
+"""Factor on the colour of a pair for its right one."""
+
 _LESION_COLOURS = (
     (255, 64, 48), (255, 168, 0), (255, 240, 64), (255, 96, 200), (64, 224, 255), (128, 255, 96), (176, 128, 255),
 )  # fmt: skip
@@ -222,7 +236,8 @@ def meaning_of(name: str) -> Meaning:
         number = int(lesion[1] or 1)
         return Meaning(ABNORMALITY, _LESION, colour=_LESION_COLOURS[(number - 1) % len(_LESION_COLOURS)])
     table = meanings()
-    return table.get(name) or table.get(name.removesuffix("s")) or Meaning(ANATOMY, UNKNOWN, origin="general")
+    general = Meaning(ANATOMY, UNKNOWN, colour=_COLOURS.get(name, Meaning.colour), origin="general")
+    return table.get(name) or table.get(name.removesuffix("s")) or general
 
 
 def site_of(name: str) -> tuple[Code, Code | None] | None:
@@ -265,7 +280,7 @@ def meanings() -> dict[str, Meaning]:
                     ANATOMY, Code(value, text), laterality, origin,
                 )  # fmt: skip
     result = {
-        name: Meaning(category, kind, laterality, colour=_colour(n), origin=origin)
+        name: Meaning(category, kind, laterality, colour=_chosen(name) or _colour(n), origin=origin)
         for n, (name, (category, kind, laterality, origin)) in enumerate(table.items())
     }
     kidney, cyst = Code(*_PAIRED["kidney"]), Code("367643001", "Cyst")
@@ -275,6 +290,16 @@ def meanings() -> dict[str, Meaning]:
             ABNORMALITY, cyst, region=kidney, region_laterality=laterality, colour=_colour(len(result))
         )
     return result
+
+
+def _chosen(name: str) -> tuple[int, int, int] | None:
+    """Return the colour that was chosen for a class or its pair."""
+    stem = name.removesuffix("_left").removesuffix("_right")
+    colour = _COLOURS.get(stem)
+    if colour is None or not name.endswith("_right"):
+        return colour
+    red, green, blue = (round(RIGHT_DARKER * value) for value in colour)
+    return red, green, blue
 
 
 def _colour(n: int) -> tuple[int, int, int]:

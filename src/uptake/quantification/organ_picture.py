@@ -29,7 +29,7 @@ def organ_picture(
     suv_window: tuple[float, float] = SUV_WINDOW,
     height_in: float = 6.4,
 ) -> bytes:
-    """Return coronal and sagittal projections of the PET with the organs seen from the front and from the right, PNG.
+    """Return coronal and sagittal projections of the PET with the organs seen from the front and from the left, PNG.
 
     Parameters
     ----------
@@ -97,6 +97,9 @@ def _nearest(labels: Display, plane: PlaneName) -> npt.NDArray[np.int64]:
     """Return the label first met along the axis looked along, (rows, columns), 0 where there is none."""
     axis = PLANES[plane][0]
     array = np.asarray(labels.volume.array)
+    # A sagittal picture has the front on its left: so the patient is seen by somebody who stands at the left side.
+    # The first axis of LPS runs to the left, so what is nearest comes last.
+    array = np.flip(array, axis) if plane == "sagittal" else array
     first = np.expand_dims((array != 0).argmax(axis=axis), axis)
     # (columns, rows) in array order -> (rows, columns) as a picture is stored.
     return np.take_along_axis(array, first, axis=axis).squeeze(axis).T.astype(np.int64)

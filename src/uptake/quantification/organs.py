@@ -247,9 +247,10 @@ def _warnings(organs: list[Organ], nameless: list[int]) -> tuple[str, ...]:
     notes = []
     if nameless:
         labels = ", ".join(map(str, nameless[:10])) + (" ..." if len(nameless) > 10 else "")
-        notes.append(f"organ map: label {labels} has no name in the table given; measured as label_{nameless[0]} etc.")
+        notes.append(f"Organ map: label {labels} has no name in the table given; measured as label_{nameless[0]} etc.")
     cut = [organ.organ for organ in organs if organ.at_edge and organ.organ not in TISSUES]
     if cut:
         more = f" and {len(cut) - 10} more" if len(cut) > 10 else ""
-        notes.append(f"the edge of the image may cut {', '.join(cut[:10])}{more}; volumes there are of what is seen.")
+        listed = ", ".join(name.replace("_", " ") for name in cut[:10])
+        notes.append(f"The edge of the image may cut {listed}{more}; volumes there are of what is seen.")
     return tuple(notes)

@@ -138,9 +138,11 @@ def criteria_in_words(table: LesionTable, assessment: Assessment) -> list[tuple[
         if totals.lesions > 1:
             spread = f"{totals.spread_mm:.0f} mm between the centroids furthest apart, {spread}"
         if assessment.spread_per_m is not None and assessment.patient.body_surface_m2 is not None:
+            # Between the centroids of one lesion there is no distance.
+            centroids = f"{assessment.spread_per_m:.2f} and " if totals.lesions > 1 else ""
             spread += (
                 f"; over a body surface of {assessment.patient.body_surface_m2:.2f} m² that is "
-                f"{assessment.spread_per_m:.2f} and {assessment.spread_voxels_per_m:.2f} per m (SDmax)"
+                f"{centroids}{assessment.spread_voxels_per_m:.2f} per m (SDmax)"
             )
         rows.append(("Spread (Dmax)", spread + "."))
     return rows

@@ -63,7 +63,7 @@ LESION_LABELS = "lesion_labels.json"
 """Beside an organ map, and beside lesions of several kinds: {number: name}."""
 
 
-ORGANS_SEEN = "Organs over the projections, from the front and from the right; of several in line the nearest shows."
+ORGANS_SEEN = "Organs over the projections, from the front and from the left; of several in line the nearest shows."
 
 
 def write_segmentation(found: Segmentation, folder: Path, *, dicom: DicomSettings | None = None) -> Path:
