@@ -85,6 +85,8 @@ def test_the_grid_gives_every_point_as_many_runs_and_finishes_draw_by_draw():
     assert runs[:4] == [Run(SCRATCH, 0.1, 0, 0), Run("mae", 0.1, 0, 0), Run(SCRATCH, 1.0, 0, 0), Run("mae", 1.0, 0, 0)]
     assert {run.draw for run in runs if run.fraction == 1.0} == {0}
     assert Run("mae", 0.1, 2, 1).folder == "mae/f0.1_d2_s1"
+    fewer = grid([SCRATCH, "mae"], (0.1, 1.0), draws=3, seeds=2, whole_runs=2)
+    assert fewer == [run for run in runs if run.fraction < 1.0 or run.seed < 2]
 
 
 @pytest.mark.parametrize(
@@ -92,6 +94,7 @@ def test_the_grid_gives_every_point_as_many_runs_and_finishes_draw_by_draw():
     [
         ({}, {}, "needs pretrained bundles"),
         ({"scratch": "x"}, {}, "names other than 'scratch'"),
+        ({"a": "x"}, {"draws": 2, "whole_runs": 3}, r"1 to draws x seeds \(2\), came 3"),
         ({"a": "x"}, {"fractions": (0.0, 1.0)}, "fractions lie in"),
         ({"a": "x"}, {"fractions": (0.5, 0.5)}, "each once"),
         ({"a": "x"}, {"draws": 0}, "draws and seeds"),

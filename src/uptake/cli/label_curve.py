@@ -32,6 +32,7 @@ def label_curve(
     fractions: str = "0.1,0.3,1.0",
     draws: int = 5,
     seeds: int = 1,
+    whole_runs: int | None = None,
     mode: Literal["full", "decoder", "head"] = "full",
     steps: int | None = None,
     batch_size: TunedBatchSize = None,
@@ -65,6 +66,8 @@ def label_curve(
         Subsets of each share.
     seeds
         Initialisations of each subset.
+    whole_runs
+        Initialisations with all labels, which are one subset; by default draws x seeds.
     mode
         What may change in pretrained arms: full, decoder (and head), head; from scratch all of it always does.
     steps
@@ -92,6 +95,7 @@ def label_curve(
             fractions=shares,
             draws=draws,
             seeds=seeds,
+            whole_runs=whole_runs,
             margin=margin,
             split=split,
             split_seed=split_seed,

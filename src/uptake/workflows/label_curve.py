@@ -98,11 +98,13 @@ class Run:
         return f"{self.arm}/f{self.fraction:g}_d{self.draw}_s{self.seed}"
 
 
-def grid(arms: Sequence[str], fractions: Sequence[float], draws: int, seeds: int) -> list[Run]:
+def grid(
+    arms: Sequence[str], fractions: Sequence[float], draws: int, seeds: int, whole_runs: int | None = None
+) -> list[Run]:
     """Return the runs, the cheap comparison first: every arm of a draw before the next draw.
 
     With all labels there is nothing to draw; the seeds then run over draws · seeds, so that every point of the curve
-    has as many runs.
+    has as many runs, or over `whole_runs`.
     """
     runs = []
     for repeat in range(draws):
@@ -110,6 +112,8 @@ def grid(arms: Sequence[str], fractions: Sequence[float], draws: int, seeds: int
             for fraction in fractions:
                 whole = fraction == 1.0
                 draw, start = (0, repeat * seeds + seed) if whole else (repeat, seed)
+                if whole and whole_runs is not None and start >= whole_runs:
+                    continue
                 runs += [Run(arm, fraction, draw, start) for arm in arms]
     return runs
 
@@ -123,6 +127,7 @@ def label_curve(
     fractions: Sequence[float] = FRACTIONS,
     draws: int = DRAWS,
     seeds: int = 1,
+    whole_runs: int | None = None,
     margin: float = MARGIN,
     split: Path | None = None,
     split_seed: int = 0,
@@ -151,6 +156,8 @@ def label_curve(
     fractions : sequence of float
     draws, seeds : int
         Subsets per fraction, and initialisations per subset.
+    whole_runs : int, optional
+        Initialisations with all labels, of which there is one subset only; by default draws · seeds.
     margin : float
         Of equivalence, in Dice.
     split, split_seed, allow_overlap, device, precision, assume_suv
@@ -164,7 +171,7 @@ def label_curve(
         If there is no pretrained arm, a fraction or count is wrong, or bundles have different networks or plans.
     """
     dataset, out = Path(dataset), Path(out)
-    _require(arms, fractions, draws, seeds)
+    _require(arms, fractions, draws, seeds, whole_runs)
     require_writable(out)
     starts = {name: load_bundle(path) for name, path in arms.items()}
     plan, config = planned(next(iter(starts.values())), config)
@@ -181,7 +188,7 @@ def label_curve(
         for start in starts.values():
             require_unseen(data, parts.test, start)
     write_json(parts.as_json(), out / SPLIT)
-    runs = grid([SCRATCH, *starts], sorted(fractions), draws, seeds)
+    runs = grid([SCRATCH, *starts], sorted(fractions), draws, seeds, whole_runs)
     rows: list[dict[str, Any]] = []
     scans = TestScans(data, assume_suv=assume_suv)
     for number, run in enumerate(runs):
@@ -213,13 +220,17 @@ def label_curve(
     return conclude(rows, out, margin=margin)
 
 
-def _require(arms: Mapping[str, str], fractions: Sequence[float], draws: int, seeds: int) -> None:
+def _require(
+    arms: Mapping[str, str], fractions: Sequence[float], draws: int, seeds: int, whole_runs: int | None
+) -> None:
     if not arms or SCRATCH in arms:
         raise UsageError(f"a label curve needs pretrained bundles under names other than {SCRATCH!r}.")
     if not fractions or any(not 0 < one <= 1 for one in fractions) or len(set(fractions)) < len(fractions):
         raise UsageError(f"fractions lie in (0, 1], each once, came {tuple(fractions)}.")
     if min(draws, seeds) < 1:
         raise UsageError(f"draws and seeds are 1 or more, came {draws} and {seeds}.")
+    if whole_runs is not None and not 1 <= whole_runs <= draws * seeds:
+        raise UsageError(f"runs with all labels are 1 to draws x seeds ({draws * seeds}), came {whole_runs}.")
 
 
 def _started(config: Config, start: Bundle | None) -> Any:
