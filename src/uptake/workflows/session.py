@@ -16,12 +16,12 @@ from uptake.core.types import Mask
 from uptake.geometry.components import Box, bounding_box
 from uptake.geometry.grid import require_same_grid
 from uptake.geometry.volume import Volume
-from uptake.harmonise.onto import BODY_HU, BODY_SUV
 from uptake.io.prompts import Form, Prompt, prompts_from, read_content, runs_of, write_prompts
 from uptake.training.devices import resolve_device
 from uptake.workflows.bundles import Bundle, load_bundle
 from uptake.workflows.cases_in import case_of
 from uptake.workflows.session_fields import Dialogue, ObjectState
+from uptake.workflows.session_prompts import require_sense
 
 Space = Literal["voxel", "mm"]
 """Positions as voxel indices (i, j, k) of the PET, or in mm, RAS+."""
@@ -406,40 +406,9 @@ class Session:
 
     def _add(self, prompt: Prompt) -> int:
         """Check a prompt and keep it; the session is as before if it is refused."""
-        case = self._asked().case
-        if prompt.kind != "mask":
-            index = case.pet.index_of(prompt.places_mm)
-            inside = ((index >= -0.5) & (index <= np.array(case.pet.shape) - 0.5)).all(axis=1)
-            if not (inside.any() if prompt.kind == "box" else inside.all()):
-                raise InputError(
-                    f"the {prompt.kind} at voxel {np.round(index[~inside][0], 1).tolist()} lies outside the image "
-                    f"{case.pet.shape}; positions are (i, j, k) of the PET's array, or mm RAS+ with space='mm'."
-                )
-            if prompt.kind != "box":
-                self._require_sense(prompt, np.rint(index).astype(int).clip(0, np.array(case.pet.shape) - 1))
+        require_sense(prompt, self._asked().case, self._prompts)
         self._prompts.append(prompt)
         return prompt.object_id
-
-    def _require_sense(self, prompt: Prompt, index: npt.NDArray[np.int_]) -> None:
-        case = self._asked().case
-        if prompt.positive and all(_in_air(case, place) for place in index):
-            raise InputError(
-                f"the {prompt.kind} at voxel {index[0].tolist()} lies in air: there is no uptake and no body there. "
-                "Positions are (i, j, k) of the PET's array."
-            )
-        own = {tuple(place) for place in index.tolist()}
-        for other in self._prompts:
-            if other.object_id != prompt.object_id or other.kind not in ("point", "scribble"):
-                continue
-            if other.positive == prompt.positive:
-                continue
-            theirs = np.rint(case.pet.index_of(other.places_mm)).astype(int).tolist()
-            both = own & {tuple(place) for place in theirs}
-            if both:
-                raise InputError(
-                    f"voxel {list(min(both))} was marked as {'object' if other.positive else 'background'} of object "
-                    f"{prompt.object_id} before and as the opposite now; undo one of them."
-                )
 
     def _mask(self, object_id: int) -> tuple[Mask, npt.NDArray[np.float32]]:
         dialogue = self._asked()
@@ -451,19 +420,6 @@ class Session:
         if self.snap is not None and mask.any():
             mask = _snapped(mask, dialogue.case.pet.array, self.snap)
         return mask, chance
-
-
-def _in_air(case: Case, place: npt.NDArray[np.int_]) -> bool:
-    """Return whether PET around a voxel shows nothing, and the CT, if any, no body."""
-    around = tuple(slice(max(0, n - 1), n + 2) for n in place.tolist())
-    if float(np.mean(case.pet.array[around])) > BODY_SUV:
-        return False
-    if case.ct is None:
-        return True
-    index = np.rint(case.ct.index_of(case.pet.world_of(place))).astype(int)
-    if (index < 0).any() or (index >= np.array(case.ct.shape)).any():
-        return True
-    return float(case.ct.array[tuple(index)]) < BODY_HU
 
 
 def _snapped(mask: Mask, suv: npt.NDArray[Any], share: float) -> Mask:
