@@ -464,7 +464,7 @@ def predict(
         organs=organ_classes,
         form="lesions and organs" if organ_classes else "lesions",
         # Only the finest logits are wanted; networks are copied shallowly, so that the caller's stay as they are.
-        view=partial(_single, config=config, both=bool(organ_classes)),
+        view=partial(_view, config=config, organs=bool(organ_classes)),
         device=device,
         dtype=dtype,
         engine=engine,
@@ -475,11 +475,25 @@ def predict(
     )
 
 
-def _single(network: nn.Module | Weights, *, config: Config, both: bool) -> Any:
-    """Return the network, weights shared, as one that gives one tensor: its finest logits, of one head or both."""
-    if isinstance(network, Weights):
-        return graph(network, config, organs=both)
+def single(network: nn.Module, config: Config, *, organs: bool = False) -> nn.Module:
+    """Return the network, weights shared, as one that gives one tensor: its finest logits, of one head or both.
+
+    Parameters
+    ----------
+    network : nn.Module
+        From `build_network`; it stays as it is.
+    config : Config
+    organs : bool
+        Give the organ logits too, after the lesions'.
+    """
     from uptake.networks.unet import BothHeads, finest_only
 
     finest = finest_only(network)
-    return BothHeads(finest).eval() if both else finest
+    return BothHeads(finest).eval() if organs else finest
+
+
+def _view(network: nn.Module | Weights, *, config: Config, organs: bool) -> Any:
+    """Return what runs a window: a network of one tensor, or of weights the graph to compile."""
+    if isinstance(network, Weights):
+        return graph(network, config, organs=organs)
+    return single(network, config, organs=organs)
