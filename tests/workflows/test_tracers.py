@@ -8,7 +8,7 @@ import pytest
 from uptake.cases import Case
 from uptake.core.errors import UsageError
 from uptake.geometry import Volume
-from uptake.workflows.tracers import require_tracer, tracer_warnings, trained_tracers, with_tracer
+from uptake.workflows.tracers import dataset_tracers, require_tracer, tracer_warnings, trained_tracers, with_tracer
 from uptake.zoo.cards import find_bundle, read_card
 
 
@@ -46,3 +46,13 @@ def test_unknown_tracers_are_refused():
     require_tracer("[18F]FDG")
     with pytest.raises(UsageError, match="the tracer 'water' is not known; known are FDG"):
         require_tracer("water")
+
+
+def test_a_dataset_tells_its_tracers_in_its_cohort_table(tmp_path):
+    assert dataset_tracers(tmp_path, ["a"]) == ()
+    (tmp_path / "cohort.csv").write_text("case,tracer,site\na,PSMA-11,x\nb,FDG,x\nc,FDG,y\nd,,y\n", encoding="utf-8")
+    assert dataset_tracers(tmp_path, ["a", "b", "c"]) == ("FDG", "PSMA-11")
+    assert dataset_tracers(tmp_path, ["b", "c"]) == ("FDG",)
+    assert dataset_tracers(tmp_path, ["b", "d"]) == dataset_tracers(tmp_path, ["b", "e"]) == ()
+    (tmp_path / "cohort.csv").write_bytes(b"case,tracer\n\xff\xfe,FDG\n")
+    assert dataset_tracers(tmp_path, ["b"]) == ()

@@ -65,6 +65,7 @@ def dataset(make_study, tiny_arrays, tmp_path_factory):
     for name in ("p1", "p2", "p3", "p4"):
         noisy = np.clip(tiny_arrays["pet"] + rng.normal(0, 0.1, tiny_arrays["pet"].shape), 0, None)
         make_study(folder / name, pet=noisy.astype(np.float32))
+    (folder / "cohort.csv").write_text("case,tracer\np1,FDG\np2,FDG\np3,FDG\np4,PSMA-11\n", encoding="utf-8")
     return folder
 
 
@@ -130,6 +131,7 @@ def test_the_bundle_segments_and_its_card_says_how_it_was_made(trained, dataset)
     assert sorted(bundle.states) == ["0", "1"]
     assert bundle.card.training["cases"] == 4
     assert bundle.card.training["steps"] == 4
+    assert bundle.card.training["tracers"] == ["FDG", "PSMA-11"]
     assert bundle.card.needs == ["pet"], "CT dropout lets it read PET alone"
     assert bundle.card.scores[0]["cases"] == 4
     found = uptake.segment(dataset / "p1", model=bundle, device="cpu")

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import re
+from collections.abc import Collection
 from dataclasses import replace
+from pathlib import Path
 
 from uptake.cases import Case
 from uptake.core.errors import UsageError
 from uptake.gate.tracers import TRACERS, tracer_of
 from uptake.zoo.cards import Card
+
+COHORT = "cohort.csv"
+"""The table of a dataset's cases, beside its images."""
 
 
 def require_tracer(name: str | None) -> None:
@@ -38,6 +44,32 @@ def trained_tracers(card: Card) -> tuple[str, ...]:
     value = card.training.get("tracers", card.training.get("tracer", ()))
     names = re.split(r"[,;/]\s*", value) if isinstance(value, str) else value if isinstance(value, list | tuple) else ()
     return tuple(str(name).strip() for name in names if str(name).strip())
+
+
+def dataset_tracers(dataset: Path, cases: Collection[str]) -> tuple[str, ...]:
+    """Return the tracers of a dataset's cases, each once and sorted: those in the column tracer of its cohort.csv.
+
+    Parameters
+    ----------
+    dataset : Path
+        With or without a ``cohort.csv`` (columns ``case`` and ``tracer``), as `uptake simulate cohort` writes it.
+    cases : collection of str
+        Ids of the cases that are used.
+
+    Returns
+    -------
+    tuple of str
+        () where there is no such table, or it does not name the tracer of every case: part of the tracers would be
+        taken for all of them.
+    """
+    try:
+        with (dataset / COHORT).open(encoding="utf-8-sig", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return ()
+    named = {(row.get("case") or "").strip(): (row.get("tracer") or "").strip() for row in rows}
+    found = {named.get(case, "") for case in cases}
+    return () if "" in found else tuple(sorted(found))
 
 
 def tracer_warnings(card: Card, tracer: str) -> list[str]:

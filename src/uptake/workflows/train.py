@@ -35,6 +35,7 @@ from uptake.training.protocol import EpochReport
 from uptake.training.transfer import in_channel_order
 from uptake.training.validation import window_validation
 from uptake.workflows.bundles import Bundle, load_bundle, method_module
+from uptake.workflows.tracers import dataset_tracers
 from uptake.workflows.training_data import (
     SHIPPED_SPLITS,
     Prepared,
@@ -62,6 +63,9 @@ class About:
     ----------
     name, summary, data, data_licence, weights_licence : str
     limits : tuple of str
+    tracers : tuple of str
+        What the scans of training were made with; by default what the dataset's cohort.csv says of them. Scans of
+        others are warned about.
     scores : tuple of mapping
         Scores measured elsewhere (a cross-validation of the same settings), for a bundle trained on every case.
     """
@@ -73,6 +77,7 @@ class About:
     weights_licence: str = "not stated"
     limits: tuple[str, ...] = ()
     scores: tuple[Mapping[str, Any], ...] = ()
+    tracers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -190,6 +195,8 @@ def train(
         if fabric.device.type == "cuda":
             config = replace(module.Config.published_from_scratch(), organs=())
     about = about or About(name=f"{method}-{Path(dataset).resolve().name}", data=Path(dataset).resolve().name)
+    if not about.tracers:
+        about = replace(about, tracers=dataset_tracers(Path(dataset), [found.id for found in files]))
     split = dataset_splits(files, folds, n_folds, splits, Path(dataset))
     chosen = {str(name): fold_named(name, split, [found.id for found in files]) for name in folds}
 
@@ -378,6 +385,7 @@ def _card(
             "cases": len(files),
             "steps": config.steps,
             "preset": config.preset,
+            **({"tracers": list(about.tracers)} if about.tracers else {}),
             **({} if start is None else {"started_from": _origin(start)}),
         },
         scores=scores,
