@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from uptake.core.errors import UsageError
 from uptake.training.confident import (
     ConfidentRules,
+    Rectify,
     binary_entropy,
     confident_loss,
     dice_bce,
@@ -62,11 +64,10 @@ def test_variance_reading_takes_logits_and_its_own_mean() -> None:
 def test_rectification_is_a_true_xor_and_its_other_readings() -> None:
     outputs = [logits_of(0.55, 0.45, 0.55, 0.95)]
     noisy = labels(1, 1, 0, 0)
-    flipped = {
-        name: rectified(outputs, noisy, ConfidentRules(rectify=name)) for name in ("xor", "agreeing", "released")
-    }
+    flipped = {name: rectified(outputs, noisy, ConfidentRules(rectify=name)) for name in get_args(Rectify)}
     assert flipped["xor"].flatten().tolist() == [0, 0, 1, 0]
     assert flipped["agreeing"].flatten().tolist() == [1, 0, 1, 0]
+    assert flipped["sure"].flatten().tolist() == [1, 1, 0, 1]
     assert flipped["released"].flatten().tolist() == [0, 0, 0, 0]
 
 

@@ -30,9 +30,10 @@ Uncertainty = Literal["entropy", "variance"]
 """Of the paper: entropy of the mean probability against a constant. Of its released script: variance of the logits over
 the rounds against its own mean."""
 
-Rectify = Literal["xor", "agreeing", "released"]
-"""How doubtful labels are turned over. "xor": all of them, as the paper says. "agreeing": only where the ensemble says
-the opposite, so that correct edges, always uncertain in PET, stay. "released": the released script's operator slip,
+Rectify = Literal["xor", "agreeing", "sure", "released"]
+"""Which labels are turned over. "xor": all uncertain ones, as the paper says. "agreeing": those of them of
+which the ensemble says the opposite, so that correct edges, always uncertain in PET, stay. "sure": those of which it
+says the opposite and is certain; uncertain labels stay. "released": the released script's operator slip,
 (y AND NOT h) AND (NOT y AND h), which is empty."""
 
 Target = Literal["rectified", "mixed"]
@@ -51,7 +52,7 @@ class ConfidentRules:
     uncertainty : {"entropy", "variance"}
     entropy_limit : float
         H, nats. The paper gives no value; 0.6 doubts probabilities from 0.29 to 0.71.
-    rectify : {"xor", "agreeing", "released"}
+    rectify : {"xor", "agreeing", "sure", "released"}
     target : {"rectified", "mixed"}
     beta : float
         Published 5.
@@ -118,9 +119,9 @@ def rectified(outputs: Sequence[torch.Tensor], noisy: torch.Tensor, rules: Confi
     label, doubt = noisy > 0.5, doubtful(outputs, rules)
     if rules.rectify == "released":
         return torch.zeros_like(noisy)
-    if rules.rectify == "agreeing":
+    if rules.rectify in ("agreeing", "sure"):
         mean = torch.stack([one.detach().float().sigmoid() for one in outputs]).mean(dim=0)
-        doubt = doubt & ((mean > 0.5) != label)
+        doubt = (doubt if rules.rectify == "agreeing" else ~doubt) & ((mean > 0.5) != label)
     return (label ^ doubt).to(noisy.dtype)
 
 
