@@ -1,8 +1,8 @@
 """Make the start for the ladder's last rungs: multi-dataset pretraining on other patients and tasks.
 
-Usage: python benchmarks/ladder/pretraining.py --cohort COHORT --work WORK [--patients 96]
+Usage: python benchmarks/ladder/pretraining.py --cohort COHORT --work WORK [--steps 600]
 
-The FAPI-04 patients of the cohort (the ladder takes FDG and PSMA-1007) become three nnU-Net raw datasets of different
+The PSMA-1007 patients of the cohort (the ladder takes FDG and FAPI-04) become three nnU-Net raw datasets of different
 channels and labels: CT alone with ten organs, CT and PET with lesions, low-dose PET alone with eighteen organs. One
 body learns all three (`uptake pretrain lesiontracer`). Writes WORK/start/bundle.
 """
@@ -25,12 +25,12 @@ from uptake.methods.lesiontracer import Config
 from uptake.workflows.pretrain import pretrain_lesiontracer
 from uptake.workflows.training_data import organ_names
 
-TRACER = "FAPI-04"
+TRACER = "PSMA-1007"
 
 
-def make_datasets(cohort: Path, raw: Path, first: int) -> list[Path]:
+def make_datasets(cohort: Path, raw: Path) -> list[Path]:
     """Write the three datasets and return their folders; images are links."""
-    records = sorted((cohort / "cases").glob("*.json"))[:first]
+    records = sorted((cohort / "cases").glob("*.json"))
     cases = [path.stem for path in records if json.loads(path.read_text())["parameters"]["tracer"] == TRACER]
     names = organ_names(cohort / "organ_labels.json")
     plain, low_dose = cohort / "imagesTr", cohort / "imagesTr_dose_0.05"
@@ -74,8 +74,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cohort", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--patients", type=int, default=120)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=600)
     args = parser.parse_args()
     body = configurations(args.steps, 0)["resenc"]
     config = replace(
@@ -91,7 +90,7 @@ def main() -> None:
         epoch_steps=50,
     )
     result = pretrain_lesiontracer(
-        make_datasets(args.cohort, args.work / "raw", args.patients),
+        make_datasets(args.cohort, args.work / "raw"),
         args.work / "start",
         config=config,
         name="ladder-start",

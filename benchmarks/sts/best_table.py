@@ -35,7 +35,7 @@ COLUMNS = (
     "fp_volume_ml",
     "fn_volume_ml",
 )
-OLD = ("small", "1000", "64 40 40")
+OLD = ("small", "1000", "64 40 40 of 3.3 5.5 5.5 mm")
 BEST = "best at the size of small"
 
 Run = tuple[str, str, str]
@@ -44,10 +44,12 @@ Run = tuple[str, str, str]
 
 def rows_of(work: Path) -> list[dict[str, str]]:
     """Return the rows of a work folder, with the preset and steps that its bundles name."""
-    card = json.loads(next(iter(sorted(work.glob("fold_*/bundle/card.json")))).read_text())["config"]
+    card = json.loads(next(iter(sorted(work.glob("fold_*/bundle/card.json")))).read_text())
+    config, spacing = card["config"], card["plan"]["spacing_mm"]
     with (work / "cases.csv").open(encoding="utf-8", newline="") as stream:
         found = list(csv.DictReader(stream))
-    run = {"preset": card["preset"], "steps": str(card["steps"]), "window": " ".join(map(str, card["window"]))}
+    window = f"{' '.join(map(str, config['window']))} of {' '.join(f'{mm:.1f}' for mm in spacing)} mm"
+    run = {"preset": config["preset"], "steps": str(config["steps"]), "window": window}
     return [{**run, **row} for row in found]
 
 

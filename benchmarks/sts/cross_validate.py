@@ -4,7 +4,7 @@ Usage:
     python benchmarks/sts/cross_validate.py --data ../shared/data/sts --work /tmp/sts               (five folds)
     python benchmarks/sts/cross_validate.py --data ../shared/data/sts --work /tmp/sts_all --all     (the shipped bundle)
     python benchmarks/sts/cross_validate.py --preset best --steps 500 --data ... --work ...         (beside `small`)
-    python benchmarks/sts/cross_validate.py --preset best --without pet-scale --steps 500 ...       (one departure less)
+    python benchmarks/sts/cross_validate.py --preset best --without pet-scale ...                   (one departure less)
 
 Five folds by patient (``splits.json``), each planned, normalised and trained without its held-out patients; scores on
 whole scans on their own grid, all eight flips averaged. A stopped run goes on when the same command is given again.
@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from uptake.core.types import Shape3
+from uptake.core.types import Shape3, Vector3
 from uptake.methods.lesiontracer import DEPARTURES, Config
 from uptake.training.protocol import EpochReport
 from uptake.workflows.train import About, train
@@ -55,12 +55,20 @@ UNLABELLED = "organ-ids"
 """The one departure that needs organ maps, which these patients have none of."""
 
 
-def settings(preset: str, without: Sequence[str], steps: int, window: Shape3 | None = None) -> Config:
+def settings(
+    preset: str,
+    without: Sequence[str],
+    steps: int,
+    *,
+    window: Shape3 | None = None,
+    spacing_mm: Vector3 | None = None,
+) -> Config:
     """Return `small`, or `best` at the size of `small` with its departures but those in `without`, for `steps` steps.
 
     `small` holds the same five departures; low resolution happens to 10 % of its samples, to 25 % of those of `best`.
+    Windows and voxels are those of `small` where none are given.
     """
-    small = replace(Config.small(), window=window or Config.small().window)
+    small = replace(Config.small(), window=window or Config.small().window, spacing_mm=spacing_mm)
     if preset == "small":
         return replace(small, steps=steps)
     best = Config.best(without=(UNLABELLED, *without))
@@ -86,12 +94,14 @@ def main() -> None:
     parser.add_argument("--without", nargs="*", default=[], choices=[n for n in DEPARTURES if n != UNLABELLED])
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--window", type=int, nargs=3, help="z y x voxels; the preset's without it")
+    parser.add_argument("--spacing", type=float, nargs=3, help="z y x mm; the median of the training cases without it")
     parser.add_argument("--folds", type=int, nargs="*", default=[0, 1, 2, 3, 4])
     parser.add_argument("--all", action="store_true", help="one model on every patient, as shipped")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
     args = parser.parse_args()
-    config = settings(args.preset, args.without, args.steps, None if args.window is None else tuple(args.window))
+    window, spacing_mm = (None if given is None else tuple(given) for given in (args.window, args.spacing))
+    config = settings(args.preset, args.without, args.steps, window=window, spacing_mm=spacing_mm)
     about = ABOUT
     summary_file = HERE / "uptake_summary.json"
     if args.all and summary_file.exists():
@@ -119,7 +129,7 @@ def main() -> None:
         on_epoch=say,
     )
     print(json.dumps(result.summary, indent=1))
-    if args.preset == "small" and not args.all and len(args.folds) == 5:
+    if config == Config.small() and not args.all and len(args.folds) == 5:
         shutil.copy(args.work / "cases.csv", HERE / "uptake_cases.csv")
         summary = json.loads((args.work / "summary.json").read_text())
         summary_file.write_text(json.dumps({**summary, "steps": args.steps}, indent=1) + "\n")
