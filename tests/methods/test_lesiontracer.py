@@ -98,6 +98,15 @@ def test_the_best_preset_is_the_published_one_with_departures_that_can_be_left_o
     assert Config.best().from_scratch().learning_rate == 1e-2
 
 
+def test_the_small_preset_holds_every_departure_of_the_best_one_but_the_organs():
+    small, best, published = Config.small(), Config.best(), Config.published()
+    assert small.organs == ()
+    assert small.normalisation == best.normalisation != published.normalisation
+    assert small.augment.low_resolution_p == 0.1 and best.augment.low_resolution_p == 0.25
+    assert replace(small.augment, low_resolution_p=0.25) == best.augment
+    assert small.focus and best.focus and not published.focus
+
+
 def test_an_unknown_departure_is_refused():
     with pytest.raises(
         UsageError, match="'sobriety' is no departure of the preset best; they are organ-ids, pet-scale"

@@ -204,11 +204,10 @@ class Config:
     def small(cls) -> Config:
         """Return the method for two CPU cores: 2.4 M parameters, 64 x 40 x 40 voxels, 1,000 steps of 2 windows.
 
-        Departures: AdamW with a cosine schedule (SGD with momentum 0.99 has hardly found its pace after a thousand
-        steps); PET through asinh(SUV) instead of clipping at lesion percentiles; rotations rigid in mm; low resolution
-        among the augmentations; CT dropout, so that the same weights read PET without CT; inference windows over the
-        body alone. They were measured together,
-        against nnU-Net's own recipe at equal network, window, batch and steps (benchmarks/RESULTS.md), not one by one.
+        Departures: those of `best` but organ-ids (it has no organ heads), low resolution in 10 % of the samples instead
+        of 25 %; and AdamW with a cosine schedule (SGD with momentum 0.99 has hardly found its pace after a thousand
+        steps). They were measured together, against nnU-Net's own recipe at equal network, window, batch and steps
+        (benchmarks/RESULTS.md), not one by one.
         """
         return cls(
             preset="small",
