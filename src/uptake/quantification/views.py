@@ -84,8 +84,10 @@ class Display:
 
     def cut(self, plane: PlaneName, at_mm: float) -> View | None:
         """Return the slice through a position on the axis perpendicular to `plane`, mm; None beyond the volume."""
-        index = self.nearest_index(PLANES[plane][0], at_mm)
-        return None if index is None else self._view(np.take(self.volume.array, index, axis=PLANES[plane][0]), plane)
+        axis = PLANES[plane][0]
+        index = self.nearest_index(axis, at_mm)
+        # Not `np.take`, which copies all of an array whose axes are turned.
+        return None if index is None else self._view(self.volume.array[(slice(None),) * axis + (index,)], plane)
 
     def projection(self, plane: PlaneName) -> View:
         """Return the maximum-intensity projection along the axis perpendicular to `plane`."""
