@@ -23,10 +23,14 @@ def crop_to_nonzero(images: Sequence[npt.NDArray[Any]]) -> Crop:
     shape = images[0].shape
     lower, upper = [], []
     for axis in range(3):
-        others = tuple(a for a in range(3) if a != axis)
-        filled = np.flatnonzero(np.any([np.any(image != 0, axis=others) for image in images], axis=0))
-        lower.append(int(filled[0]) if filled.size else 0)
-        upper.append(int(filled[-1]) + 1 if filled.size else shape[axis])
+        # From either end up to the first slice that holds something, which in a scan with air at -1024 is the first.
+        slices = [np.moveaxis(image, axis, 0) for image in images]
+        size = shape[axis]
+        first = next((n for n in range(size) if any(one[n].any() for one in slices)), None)
+        if first is None:
+            return Crop((shape[0], shape[1], shape[2]), (0, 0, 0), (shape[0], shape[1], shape[2]))
+        lower.append(first)
+        upper.append(next(n for n in range(size, first, -1) if any(one[n - 1].any() for one in slices)))
     return Crop((shape[0], shape[1], shape[2]), (lower[0], lower[1], lower[2]), (upper[0], upper[1], upper[2]))
 
 

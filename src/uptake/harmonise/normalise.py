@@ -104,7 +104,10 @@ def clip_zscore(array: Float32, rule: ChannelRule) -> Float32:
 
     With LesionTracer's PET constants everything below SUV 1.04 becomes one value and everything above 51 another.
     """
-    return np.asarray((np.clip(array, rule.lower, rule.upper) - rule.mean) / max(rule.std, 1e-8), dtype=np.float32)
+    result = np.clip(array, rule.lower, rule.upper)
+    result -= rule.mean  # in place: every array of a whole body that is not made is a tenth of a second less
+    result /= max(rule.std, 1e-8)
+    return result
 
 
 def zscore(array: Float32, rule: ChannelRule) -> Float32:
@@ -118,7 +121,10 @@ def asinh(array: Float32, rule: ChannelRule) -> Float32:
     The faint uptake that `clip_zscore` cuts off stays visible, and a bladder of SUV 60 lies only 1.9 above a lesion
     of SUV 9 before scaling.
     """
-    return np.asarray((np.arcsinh(array) - rule.mean) / max(rule.std, 1e-8), dtype=np.float32)
+    result = np.arcsinh(array)
+    result -= rule.mean
+    result /= max(rule.std, 1e-8)
+    return result
 
 
 def unchanged(array: Float32, rule: ChannelRule) -> Float32:

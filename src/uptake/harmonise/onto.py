@@ -96,7 +96,8 @@ def harmonise(
             # In the numbers of the low-dose image: those of its own would be unknown when only the low dose is there.
             whole = scaled(change.apply(np.asarray(case.full_dose.array, dtype=np.float32))[where], scales[index])
             target = resized(whole, after, order=plan.image_order, separate=separate)
-        body |= resized(_body(cut, rule.name).astype(np.float32), after, order=1) > 0
+        inside_body = _body(cut, rule.name)
+        body |= inside_body if after == before else resized(inside_body.astype(np.float32), after, order=1) > 0
     labels = None
     if case.lesions is not None:
         binary = (np.asarray(case.lesions.array) > 0).astype(np.uint8)
