@@ -12,6 +12,7 @@ from uptake.cases import Case, Crop, HarmonisedCase, Resample, Scale, Trace
 from uptake.core.errors import InputError, ModelError
 from uptake.core.types import Shape3
 from uptake.geometry.affine import spacing_mm
+from uptake.geometry.components import component_voxels, labelled
 from uptake.harmonise.crop import box, crop_to_mask, crop_to_nonzero, filled
 from uptake.harmonise.normalise import normalise, scale_of, scaled
 from uptake.harmonise.plan import Plan, channel_on_pet_grid
@@ -141,12 +142,12 @@ def _body_crop(case: Case, plan: Plan, turned: npt.NDArray[np.floating]) -> Crop
 def _body(image: npt.NDArray[np.float32], name: str) -> npt.NDArray[np.bool_]:
     """Return where one image shows anything but air; scattered noise is not taken for body."""
     inside = image > BODY_HU if name == "ct" else ndimage.uniform_filter(image, size=3, mode="nearest") > BODY_SUV
-    pieces, count = ndimage.label(inside)
+    pieces, count = labelled(inside, connectivity=6)
     if count < 2:
         return np.asarray(inside)
-    sizes = np.bincount(pieces.ravel())
-    sizes[0] = 0
-    return np.asarray((sizes >= BODY_PART * sizes.max())[pieces] & inside)
+    sizes = component_voxels(pieces, inside, count)
+    large = np.concatenate([[False], sizes >= BODY_PART * sizes.max()])
+    return np.asarray(large[pieces])
 
 
 def grid_shape(shape: Shape3, spacing: npt.NDArray[np.floating], target_mm: tuple[float, float, float]) -> Shape3:
