@@ -1,7 +1,8 @@
 from html.parser import HTMLParser
 
 from uptake import RESEARCH_USE_ONLY
-from uptake.evaluation.page import Figure, Page, Section, page_html
+from uptake.core.pages import Picture
+from uptake.evaluation.page import Page, Section, page_html
 from uptake.evaluation.tables import Table
 
 EVIL = """<script>alert('x')</script>&{{ 7*7 }}"""
@@ -48,7 +49,7 @@ PAGE = Page(
             "Scores",
             ("Words.",),
             (Table("A caption.", ("label", "Dice"), (("lesion", "0.8"),)),),
-            (Figure(b"\x89PNG", "Every dot a scan.", "Dots"),),
+            (Picture(b"\x89PNG", "Every dot a scan.", "Dots"),),
         ),
     ),
     facts={

@@ -7,17 +7,16 @@ import pytest
 
 from uptake import RESEARCH_USE_ONLY
 from uptake.cases import SourceFile
+from uptake.core.pages import Picture, words
 from uptake.geometry import Volume
 from uptake.quantification.lesions import measure_lesions
 from uptake.quantification.pictures import fusion_picture, mip_picture
 from uptake.quantification.report import (
     ModelFacts,
-    Picture,
     ReportContent,
     report_html,
     summary_sentence,
     volume,
-    words,
 )
 
 GRID = np.diag([4.0, 4, 4, 1])

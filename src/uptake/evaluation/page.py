@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 
 from uptake import RESEARCH_USE_ONLY
+from uptake.core.pages import Picture, rendered
 from uptake.evaluation.tables import Table
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A PNG with the words that go with it.
-
-    Attributes
-    ----------
-    png : bytes
-    caption : str
-        Below the picture.
-    alt : str
-        What the picture shows, for readers who cannot see it.
-    """
-
-    png: bytes
-    caption: str
-    alt: str
 
 
 @dataclass(frozen=True)
@@ -39,13 +20,13 @@ class Section:
     words : tuple of str
         Paragraphs.
     tables : tuple of Table
-    figures : tuple of Figure
+    figures : tuple of Picture
     """
 
     title: str
     words: tuple[str, ...] = ()
     tables: tuple[Table, ...] = ()
-    figures: tuple[Figure, ...] = ()
+    figures: tuple[Picture, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,32 +56,4 @@ class Page:
 
 def page_html(page: Page) -> str:
     """Return the page as one HTML document; every value is escaped, pictures are embedded."""
-    import jinja2
-
-    source = resources.files("uptake.evaluation").joinpath("templates/page.html.j2").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(embedded=_embedded, words=_words)
-    return environment.from_string(source).render(page=page, notice=RESEARCH_USE_ONLY)
-
-
-def _words(value: object) -> str:
-    """Return a plain value as text: yes and no, lists with commas, numbers without noise."""
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {_words(item)}" for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(_words(item) for item in value)
-    return str(value)
-
-
-def _embedded(png: bytes) -> str:
-    text = base64.b64encode(png).decode("ascii")
-    # Browsers skip the line break; whoever searches the page for links must not stop at four chance letters.
-    return "data:image/png;base64," + text.replace("http", "ht\ntp")
+    return rendered("uptake.evaluation", "page.html.j2", page=page, notice=RESEARCH_USE_ONLY)

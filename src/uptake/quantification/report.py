@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import PurePath
 from typing import Any
 
 from uptake import RESEARCH_USE_ONLY
 from uptake.cases import SourceFile
+from uptake.core.pages import Picture, rendered
 from uptake.quantification.assessment import Assessment
 from uptake.quantification.lesions import LesionTable
 from uptake.quantification.organs import OrganTable
@@ -21,24 +20,6 @@ from uptake.quantification.tables import mtv_definition
 
 SHORT_HASH = 12
 """Characters of a SHA-256 that the page shows; run.json holds all 64."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A PNG with the words that go with it.
-
-    Attributes
-    ----------
-    png : bytes
-    caption : str
-        Below the picture.
-    alt : str
-        What the picture shows, for readers who cannot see it.
-    """
-
-    png: bytes
-    caption: str
-    alt: str
 
 
 @dataclass(frozen=True)
@@ -156,19 +137,16 @@ def report_html(content: ReportContent) -> str:
 
     Every value is escaped; the page holds no script and refers to nothing outside itself.
     """
-    import jinja2
-
-    source = resources.files("uptake.quantification").joinpath("templates/report.html.j2").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
-                                     lstrip_blocks=True)  # fmt: skip
-    environment.filters.update(volume=volume, suv=suv, embedded=_embedded, words=words, seconds=_seconds)
     table, organs, assessment = content.table, content.organs, content.assessment
     measured = [*(table.warnings if table else ()), *(organs.warnings if organs else ())]
     measured += assessment.warnings if assessment else ()
     shown, folded = organ_cells(organs, assessment, table) if organs else ([], [])
     # Without an organ map every place and every criterion would be a dash.
     told = assessment if assessment is not None and assessment.organs is not None else None
-    return environment.from_string(source).render(
+    return rendered(
+        "uptake.quantification",
+        "report.html.j2",
+        {"volume": volume, "suv": suv, "seconds": _seconds},
         content=content,
         table=table,
         organs=organs,
@@ -204,21 +182,6 @@ def suv(value: float) -> str:
     return "–" if value != value else f"{value:.2f}"
 
 
-def words(value: object) -> str:
-    """Return a plain value as text: yes and no, lists with commas, numbers without noise."""
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {words(item)}" for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(words(item) for item in value)
-    return str(value)
-
-
 def _by_severity(gate: Mapping[str, Any] | None) -> dict[str, list[Any]]:
     """Return the findings of the gate by light, what needs attention first."""
     findings = [] if gate is None else list(gate["findings"])
@@ -227,9 +190,3 @@ def _by_severity(gate: Mapping[str, Any] | None) -> dict[str, list[Any]]:
 
 def _seconds(value: float) -> str:
     return f"{value:.2f} s" if value < 10 else f"{value:.1f} s"
-
-
-def _embedded(png: bytes) -> str:
-    text = base64.b64encode(png).decode("ascii")
-    # Browsers skip the line break; whoever searches the page for links must not stop at four chance letters.
-    return "data:image/png;base64," + text.replace("http", "ht\ntp")

@@ -8,13 +8,15 @@ from dataclasses import asdict
 from pathlib import Path
 
 from uptake import __version__
-from uptake.evaluation.page import Figure, Page, Section, page_html
+from uptake.core.pages import Picture
+from uptake.evaluation.page import Page, Section, page_html
 from uptake.evaluation.site_charts import readings_chart, site_curves
 from uptake.evaluation.tables import Table, interval_text, latex, markdown, number, p_phrase, p_text
-from uptake.io.write import atomic_path, require_writable, write_csv, write_json, write_text
+from uptake.io.write import require_writable, write_csv, write_json, write_text
 from uptake.workflows.audit import Audit
 from uptake.workflows.audit_cases import BEFORE, BODY, CHANNELS, GAUSSIAN, edges_of, unit_of
 from uptake.workflows.audit_sites import SITE
+from uptake.workflows.page_pictures import write_pictures
 
 FAILURES = "failures.csv"
 PICTURES = "pictures"
@@ -72,7 +74,7 @@ def write_audit(found: Audit, out: Path) -> list[Path]:
     write_text("\n".join(markdown(table) for table in shown), keep("table.md"))
     write_text("\n".join(latex(t, label=f"tab:audit{n + 1}") for n, t in enumerate(shown)), keep("table.tex"))
     figures = _figures(found)
-    _write_pictures(figures, out / PICTURES)
+    write_pictures(figures, out / PICTURES, kinds=("values_",))
     page = Page(
         kind="Site audit",
         title=out.resolve().name,
@@ -234,11 +236,11 @@ def _feature_rows(found: Audit) -> Iterable[dict[str, object]]:
             yield {"step": step, "case": row.case, "patient": row.patient, "site": row.site, **cases[row.case]}
 
 
-def _figures(found: Audit) -> dict[str, Figure]:
+def _figures(found: Audit) -> dict[str, Picture]:
     figures = {}
     if found.readings:
         order = [(one.column, one.step, one.result) for one in found.readings]
-        figures["readings"] = Figure(
+        figures["readings"] = Picture(
             readings_chart(order),
             "Balanced accuracy on held-out patients with its interval. After harmonisation the site should fall to "
             "chance while tracer and disease stay where they were.",
@@ -250,7 +252,7 @@ def _figures(found: Audit) -> dict[str, Figure]:
             if name == channel and region == BODY:
                 curves.setdefault(step, {})[site] = curve
         if curves:
-            figures[f"values_{channel}"] = Figure(
+            figures[f"values_{channel}"] = Picture(
                 site_curves(
                     curves,  # type: ignore[arg-type]
                     {step: edges_of(step, channel) for step in curves},
@@ -263,17 +265,7 @@ def _figures(found: Audit) -> dict[str, Figure]:
     return figures
 
 
-def _write_pictures(figures: Mapping[str, Figure], folder: Path) -> None:
-    require_writable(folder)
-    for name, figure in figures.items():
-        with atomic_path(folder / f"{name}.png") as temporary:
-            temporary.write_bytes(figure.png)
-    for stale in folder.glob("values_*.png"):
-        if stale.stem not in figures:
-            stale.unlink()
-
-
-def _sections(found: Audit, tables: Sequence[Table], figures: Mapping[str, Figure]) -> Iterable[Section]:
+def _sections(found: Audit, tables: Sequence[Table], figures: Mapping[str, Picture]) -> Iterable[Section]:
     words = (
         "Perfect harmonisation ends at chance. A column other than the site shows whether a step erased biology along "
         "with the site."
@@ -292,7 +284,7 @@ def _sections(found: Audit, tables: Sequence[Table], figures: Mapping[str, Figur
         yield Section("Not read", tables=(Table("", ("case", "why", "message"), rows, words=3),))
 
 
-def _some(figures: Mapping[str, Figure], begin: str) -> tuple[Figure, ...]:
+def _some(figures: Mapping[str, Picture], begin: str) -> tuple[Picture, ...]:
     return tuple(figure for name, figure in figures.items() if name.startswith(begin))
 
 

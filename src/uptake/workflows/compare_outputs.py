@@ -7,14 +7,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from uptake import __version__
+from uptake.core.pages import Picture
 from uptake.evaluation.catalogue import Metric, metric_of
 from uptake.evaluation.comparison_charts import paired_dots, rank_diagram
 from uptake.evaluation.intervals import mean_interval, median_interval
-from uptake.evaluation.page import Figure, Page, Section, page_html
+from uptake.evaluation.page import Page, Section, page_html
 from uptake.evaluation.tables import Table, interval_text, latex, markdown, number, p_phrase, p_text, percent, signed
-from uptake.io.write import atomic_path, require_writable, write_csv, write_json, write_text
+from uptake.io.write import require_writable, write_csv, write_json, write_text
 from uptake.workflows.compare import Comparisons, PairResult
 from uptake.workflows.evaluation_tables import infinite_in_words
+from uptake.workflows.page_pictures import file_word, write_pictures
 
 PICTURES = "pictures"
 MOST_FIGURES = 24
@@ -61,7 +63,7 @@ def write_comparison(found: Comparisons, out: Path) -> list[Path]:
     write_text("\n".join(markdown(table) for table in shown), keep("table.md"))
     write_text("\n".join(latex(t, label=f"tab:comparison{n + 1}") for n, t in enumerate(shown)), keep("table.tex"))
     figures = figures_of(found)
-    _write_pictures(figures, out / PICTURES)
+    write_pictures(figures, out / PICTURES, kinds=("paired_", "ranks_"))
     page = Page(
         kind="Comparison of methods",
         title=" against ".join(found.methods[:4]) + (" and others" if len(found.methods) > 4 else ""),
@@ -177,18 +179,18 @@ def tables_of(found: Comparisons) -> list[Table]:
     return [means, Table(caption, headings, tuple(rows), words=4)]
 
 
-def figures_of(found: Comparisons) -> dict[str, Figure]:
+def figures_of(found: Comparisons) -> dict[str, Picture]:
     """Return file stem -> picture: paired dots, and ranks of three methods or more."""
-    figures: dict[str, Figure] = {}
+    figures: dict[str, Picture] = {}
     statistics = found.statistics
     for (label, name), scores in list(found.scores.items())[:MOST_FIGURES]:
         if len(scores) < 2:
             continue
         metric = replace(metric_of(name), heading=_title(name, unit=False))
-        stem = f"{name}_{_file_word(label)}"
+        stem = f"{name}_{file_word(label)}"
         options = {"draws": statistics.draws, "confidence": statistics.confidence, "seed": statistics.seed}
         columns = range(len(found.methods))
-        figures[f"paired_{stem}"] = Figure(
+        figures[f"paired_{stem}"] = Picture(
             paired_dots(
                 scores,
                 found.methods,
@@ -206,7 +208,7 @@ def figures_of(found: Comparisons) -> dict[str, Figure]:
         )
         ranking = found.rankings.get((label, name))
         if ranking is not None:
-            figures[f"ranks_{stem}"] = Figure(
+            figures[f"ranks_{stem}"] = Picture(
                 rank_diagram(ranking, title=f"{label}, {metric.heading}"),
                 "Methods joined by a bar do not differ in mean rank (Nemenyi).",
                 f"Critical-difference diagram of {metric.heading} of {label}",
@@ -244,7 +246,7 @@ def _as_json(
     }
 
 
-def _sections(found: Comparisons, tables: Sequence[Table], figures: dict[str, Figure]) -> Iterable[Section]:
+def _sections(found: Comparisons, tables: Sequence[Table], figures: dict[str, Picture]) -> Iterable[Section]:
     words = (
         "Differences are per patient. A p-value says how surprising the data were if the methods were exchangeable; no "
         "difference shown is no equivalence, for which there is a test of its own."
@@ -281,17 +283,3 @@ def _facts(found: Comparisons) -> dict[str, object]:
         "ranks": "Friedman (Iman and Davenport's F), Nemenyi's critical difference at 0.05",
         "uptake": __version__,
     }
-
-
-def _write_pictures(figures: dict[str, Figure], folder: Path) -> None:
-    require_writable(folder)
-    for name, figure in figures.items():
-        with atomic_path(folder / f"{name}.png") as temporary:
-            temporary.write_bytes(figure.png)
-    for stale in folder.glob("*.png"):
-        if stale.stem not in figures and stale.stem.startswith(("paired_", "ranks_")):
-            stale.unlink()
-
-
-def _file_word(label: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in label)

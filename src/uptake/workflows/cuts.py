@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from uptake.cases import Case
+from uptake.core.pages import Picture
 from uptake.core.units import AIR_HU
 from uptake.geometry.grid import Grid
 from uptake.geometry.volume import Volume
@@ -13,7 +14,6 @@ from uptake.quantification.assessment import Assessment
 from uptake.quantification.lesions import LesionTable
 from uptake.quantification.pictures import fusion_picture
 from uptake.quantification.reference_regions import region_mask
-from uptake.quantification.report import Picture
 
 SAME_AXES = 0.9999
 """Cosine above which two axes count as parallel: 0.8 degrees, 5 mm over the length of a body."""

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from uptake.core.pages import Picture
 from uptake.evaluation.dose_charts import Curve, Panel, dose_chart
 from uptake.evaluation.intervals import mean_interval
-from uptake.evaluation.page import Figure, Page, Section, page_html
+from uptake.evaluation.page import Page, Section, page_html
 from uptake.evaluation.tables import Table, interval_text, number
 from uptake.io.write import atomic_path, write_csv, write_json, write_text
 from uptake.workflows.dose_measures import CASE_COLUMNS, LESION_COLUMNS, ORGAN_COLUMNS
@@ -273,9 +274,9 @@ def _page(
         for each in summary
     )  # fmt: skip
     caption = "Thin: patients. Thick: mean with its 95 % interval. Dashed: limits."
-    curves = () if chart is None else (Figure(chart, caption, "Quantities against dose"),)
+    curves = () if chart is None else (Picture(chart, caption, "Quantities against dose"),)
     shown = tuple(
-        Figure(path.read_bytes(), f"{case}: coronal projections, SUV 0 to 7.", f"{case} at every dose")
+        Picture(path.read_bytes(), f"{case}: coronal projections, SUV 0 to 7.", f"{case} at every dose")
         for case, path in strips
     )
     headings = ("image", "quantity", "limit", "lowest dose", "from")

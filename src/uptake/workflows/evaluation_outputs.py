@@ -7,11 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from uptake import __version__
+from uptake.core.pages import Picture
 from uptake.evaluation.agreement import bland_altman as bland_altman_points
 from uptake.evaluation.catalogue import HEADLINE, metric_of
 from uptake.evaluation.charts import bland_altman, score_dots, subgroup_dots
 from uptake.evaluation.nnunet import CaseCounts, nnunet_summary
-from uptake.evaluation.page import Figure, Page, Section, page_html
+from uptake.evaluation.page import Page, Section, page_html
 from uptake.evaluation.statistics import Summary, column
 from uptake.evaluation.tables import (
     Table,
@@ -21,7 +22,7 @@ from uptake.evaluation.tables import (
     number,
     percent,
 )
-from uptake.io.write import atomic_path, require_writable, write_csv, write_json, write_text
+from uptake.io.write import require_writable, write_csv, write_json, write_text
 from uptake.workflows.evaluate import Evaluation
 from uptake.workflows.evaluation_results import SUBGROUP_METRICS, Results
 from uptake.workflows.evaluation_tables import (
@@ -41,6 +42,7 @@ from uptake.workflows.evaluation_tables import (
     summary_rows,
     tables_of,
 )
+from uptake.workflows.page_pictures import file_word, write_pictures
 from uptake.workflows.scoring import source_of
 
 FAILURES = "failures.csv"
@@ -90,7 +92,7 @@ def write_evaluation(found: Evaluation, results: Results, out: Path, *, notes: I
     write_json(_summary_json(found, results, warnings), keep("summary.json"))
     write_text("\n".join(markdown(table) for table in tables), keep("table.md"))
     write_text("\n".join(latex(t, label=f"tab:scores{n + 1}") for n, t in enumerate(tables)), keep("table.tex"))
-    _write_pictures(figures, out / PICTURES)
+    write_pictures(figures, out / PICTURES, kinds=("scores_", "subgroups_", "agreement_"))
     page = Page(
         kind="Evaluation of masks" if any("empty" in row for row in results.rows) else "Evaluation of images",
         title=out.resolve().name,
@@ -160,7 +162,7 @@ def _plain(summaries: Mapping[str, Summary]) -> dict[str, dict[str, object]]:
     return {name: {k: v for k, v in asdict(one).items() if k != "metric"} for name, one in summaries.items()}
 
 
-def _figures(found: Evaluation, results: Results) -> dict[str, Figure]:
+def _figures(found: Evaluation, results: Results) -> dict[str, Picture]:
     """Return file stem -> picture."""
     figures = {}
     for name in HEADLINE:
@@ -171,7 +173,7 @@ def _figures(found: Evaluation, results: Results) -> dict[str, Figure]:
         own = {label: [row for row in results.rows if row["label"] == label] for label in labels}
         values = {label: column([row for row in own[label] if name in row], name) for label in labels}
         title = metric_of(name).title
-        figures[f"scores_{name}"] = Figure(
+        figures[f"scores_{name}"] = Picture(
             score_dots(values, {label: results.summaries[label][name] for label in labels}, metric_of(name)),
             f"{title} of every scan; diamond and bar: mean and interval.",
             f"{title} as dots by label",
@@ -179,7 +181,7 @@ def _figures(found: Evaluation, results: Results) -> dict[str, Figure]:
     for label, subgroups in results.subgroups.items():
         for name in SUBGROUP_METRICS[:1]:
             if any(one.summary.metric == name for one in subgroups):
-                figures[f"subgroups_{name}_{_file_word(label)}"] = Figure(
+                figures[f"subgroups_{name}_{file_word(label)}"] = Picture(
                     subgroup_dots(subgroups, metric_of(name), results.summaries[label][name]),
                     f"{metric_of(name).title} of {label} by subgroup.",
                     f"Means and intervals of {metric_of(name).title} by subgroup",
@@ -191,7 +193,7 @@ def _figures(found: Evaluation, results: Results) -> dict[str, Figure]:
                 continue
             title, unit = QUANTITY_NAMES[quantity]
             points = bland_altman_points(column(rows, f"prediction_{quantity}"), column(rows, f"reference_{quantity}"))
-            figures[f"agreement_{quantity}_{_file_word(label)}"] = Figure(
+            figures[f"agreement_{quantity}_{file_word(label)}"] = Picture(
                 bland_altman(*points, one, quantity=f"{label}: {title}", unit=unit),
                 f"{title} of {label}: difference against mean of prediction and reference (Bland and Altman).",
                 f"Bland-Altman picture of {title}",
@@ -199,19 +201,8 @@ def _figures(found: Evaluation, results: Results) -> dict[str, Figure]:
     return figures
 
 
-def _write_pictures(figures: Mapping[str, Figure], folder: Path) -> None:
-    require_writable(folder)
-    for name, figure in figures.items():
-        with atomic_path(folder / f"{name}.png") as temporary:
-            temporary.write_bytes(figure.png)
-    for stale in folder.glob("*.png"):
-        # Of an earlier run with other labels or scores: beside the new tables it would be taken for theirs.
-        if stale.stem not in figures and stale.stem.startswith(("scores_", "subgroups_", "agreement_")):
-            stale.unlink()
-
-
 def _sections(
-    found: Evaluation, results: Results, tables: Sequence[Table], figures: Mapping[str, Figure]
+    found: Evaluation, results: Results, tables: Sequence[Table], figures: Mapping[str, Picture]
 ) -> Iterable[Section]:
     yield Section("Scores", tables=tuple(tables[:1]), figures=_named(figures, "scores_"))
     if len(tables) > 1:
@@ -234,7 +225,7 @@ def _sections(
         yield Section("Not scored", tables=(Table("", ("case", "why", "message"), rows, words=3),))
 
 
-def _named(figures: Mapping[str, Figure], begin: str) -> tuple[Figure, ...]:
+def _named(figures: Mapping[str, Picture], begin: str) -> tuple[Picture, ...]:
     return tuple(figure for name, figure in figures.items() if name.startswith(begin))
 
 
@@ -279,7 +270,3 @@ def _facts(found: Evaluation, results: Results) -> dict[str, object]:
         "masks on other grids": "resampled to the nearest" if settings.resample else "refused",
         "uptake": __version__,
     }
-
-
-def _file_word(label: str) -> str:
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in label)

@@ -20,6 +20,7 @@ import numpy as np
 from uptake import __version__
 from uptake.cases import Case
 from uptake.core.errors import OutputError
+from uptake.core.pages import Picture
 from uptake.gate import GateReport
 from uptake.geometry.volume import Volume
 from uptake.io.dicom_result import Maker
@@ -44,7 +45,7 @@ from uptake.quantification.manifest import BundleRecord, OutputFile, run_manifes
 from uptake.quantification.organ_picture import organ_picture
 from uptake.quantification.organ_tables import ORGAN_COLUMNS, organ_rows, organs_as_json
 from uptake.quantification.pictures import mip_picture
-from uptake.quantification.report import ModelFacts, Picture, ReportContent, report_html
+from uptake.quantification.report import ModelFacts, ReportContent, report_html
 from uptake.quantification.response import Patient
 from uptake.quantification.tables import LESION_COLUMNS, lesion_rows, table_as_json
 from uptake.workflows.cuts import lesion_cuts, reference_cuts
