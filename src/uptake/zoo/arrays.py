@@ -46,14 +46,16 @@ def read_arrays(folder: Path, card: Card, fold: str) -> dict[str, npt.NDArray[np
         entries = deserialize(content)
     except SafetensorError as error:
         raise CheckpointError(f"{path}: not a safetensors file ({error}).") from error
+    del content
     arrays = {}
-    for name, entry in entries:
+    while entries:  # one tensor at a time is let go of as it stands in the file
+        name, entry = entries.pop(0)
         if entry["dtype"] not in _STORED:
             raise CheckpointError(f"{path}: {name} is stored as {entry['dtype']}; bundles hold F32, F16 or BF16.")
         stored = np.frombuffer(entry["data"], dtype=_STORED[entry["dtype"]])
         if entry["dtype"] == "BF16":
             values = (stored.astype(np.uint32) << 16).view(np.float32)
         else:
-            values = stored.astype(np.float32)  # a copy: torch takes it over, and wants to be able to write
+            values = stored.astype(np.float32, copy=False)
         arrays[name] = values.reshape(entry["shape"])
     return arrays
