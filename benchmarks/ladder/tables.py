@@ -3,7 +3,7 @@
 Usage: python benchmarks/ladder/tables.py
 
 A patient's score is the mean over the seeds of a rung; intervals are bootstrapped over patients, tests are paired by
-patient (`uptake.evaluation`). How far the seeds lie apart stands beside it: a difference smaller than that is none.
+patient (`uptake.evaluation`). The change of every seed stands beside it: one whose sign is not theirs all is none.
 Writes ``ladder.csv``, ``ladder.md`` and ``ladder.png`` beside this file.
 """
 
@@ -97,8 +97,15 @@ def main() -> None:
                         means(scores[rung.name, 0.0][metric], members, common),
                         means(scores[name, 0.0][metric], members, common),
                     )
+                    by_seed = [
+                        np.nanmean(
+                            means(scores[rung.name, 0.0][metric], members, [seed])
+                            - means(scores[name, 0.0][metric], members, [seed])
+                        )
+                        for seed in common
+                    ]
                     row |= {
-                        "against": name,
+                        "against": name, "change_by_seed": " ".join(f"{one:+.4g}" for one in by_seed),
                         "change": change.difference, "change_low": change.low, "change_high": change.high,
                         "p_wilcoxon": change.p, "p_sign_flip": change.p_sign_flip,
                     }  # fmt: skip
@@ -139,7 +146,9 @@ def page(
                 cells.append(text)
                 cells.append(
                     f"{row['change']:+.{digits}f} [{row['change_low']:+.{digits}f}, {row['change_high']:+.{digits}f}], "
-                    f"{row['p_wilcoxon']:.2g}" + ("" if row["against"] == previous else f" (against {row['against']})")
+                    f"{row['p_wilcoxon']:.2g}"
+                    + (f"; by seed {row['change_by_seed']}" if row["seeds"] > 1 else "")
+                    + ("" if row["against"] == previous else f" (against {row['against']})")
                     if "change" in row
                     else "–"
                 )
