@@ -4,7 +4,8 @@
 
 Each engine runs in a process of its own: the first window with all that has to be made ready for it, then one timed
 window. Weights are random (norms drawn about 1 and 0, so that no block is the identity), the same for all, and the
-logits are held against torch in float32. Rows that are in full_window.csv are not run again.
+logits are held against torch in float32. "openvino" is the network traced by torch, "graph" the one that is written in
+OpenVINO's operations from a file of weights, without torch. Rows that are in full_window.csv are not run again.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-ENGINES = (("torch", "float32"), ("torch", "bfloat16"), ("openvino", "float32"), ("openvino", "bfloat16"))
+ENGINES = tuple(
+    (engine, precision) for engine in ("torch", "openvino", "graph") for precision in ("float32", "bfloat16")
+)
+SHAPE = {"features": (32, 64, 128, 256, 320, 320), "blocks": (1, 3, 4, 6, 6, 6)}
+WEIGHTS = "resenc_l.safetensors"
 COLUMNS = (
     "side", "engine", "precision", "threads", "ready_s", "wall_s", "cpu_s", "peak_mib", "largest_logit_difference",
     "labels_equal", "load",
@@ -28,8 +33,9 @@ COLUMNS = (
 
 def one(side: int, engine: str, precision: str, out: Path) -> None:
     """Run one engine in this process and write its logits and its times."""
-    import resource
-
+    if engine == "graph":
+        graph(side, precision, out)
+        return
     import torch
 
     from uptake.inference.compiled import compiled
@@ -37,12 +43,11 @@ def one(side: int, engine: str, precision: str, out: Path) -> None:
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     torch.manual_seed(0)
-    features, blocks = (32, 64, 128, 256, 320, 320), (1, 3, 4, 6, 6, 6)
-    network = unet(2, 2, features=features, blocks=blocks, deep_supervision=False).eval()
+    network = unet(2, 2, **SHAPE, deep_supervision=False).eval()
     for name, parameter in network.named_parameters():
         if ".norm." in name:
             torch.nn.init.normal_(parameter, 1.0 if name.endswith("weight") else 0.0, 0.2)
-    window = torch.randn(1, 2, side, side, side, generator=torch.Generator().manual_seed(1))
+    window = torch.from_numpy(image(side))
     dtype = getattr(torch, precision)
     began = time.perf_counter()
     if engine == "openvino":
@@ -56,6 +61,46 @@ def one(side: int, engine: str, precision: str, out: Path) -> None:
         logits = predict(window)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     np.save(out, logits.float().numpy())
+    tell(ready, wall, cpu)
+    weights = out.parent / WEIGHTS
+    if not weights.exists():
+        from safetensors.torch import save_file
+
+        from uptake.networks.unet import unique_state
+
+        save_file(unique_state(network), weights)
+
+
+def graph(side: int, precision: str, out: Path) -> None:
+    """Run the network that is written in OpenVINO's operations; torch is not loaded."""
+    from safetensors.numpy import load_file
+
+    from uptake.inference.compiled import program_of
+    from uptake.inference.unet_graph import unet_graph
+
+    arrays = load_file(out.parent / WEIGHTS)
+    window = image(side)
+    began = time.perf_counter()
+    predict = program_of(unet_graph(arrays, 2, 2, window=(side,) * 3, **SHAPE), precision)
+    predict(window)
+    ready = time.perf_counter() - began
+    wall, cpu = time.perf_counter(), time.process_time()
+    logits = predict(window)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    np.save(out, logits)
+    assert "torch" not in sys.modules
+    tell(ready, wall, cpu)
+
+
+def image(side: int) -> np.ndarray:
+    """Return the window that all see."""
+    return np.random.default_rng(1).normal(size=(1, 2, side, side, side)).astype(np.float32)
+
+
+def tell(ready: float, wall: float, cpu: float) -> None:
+    """Print the times and the peak of memory, MiB."""
+    import resource
+
     print(ready, wall, cpu, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 

@@ -296,6 +296,7 @@ def table(args: argparse.Namespace) -> None:
     heads = (
         "model",
         "flips",
+        "tile step",
         "contestant",
         "runs",
         "wall s",
