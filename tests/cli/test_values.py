@@ -20,6 +20,8 @@ def test_decimals_skip_empty_parts():
     assert decimals(None, "--dose") == ()
     with pytest.raises(UsageError, match=r"--dose takes numbers.*such as 1,0\.1; came 'low'"):
         decimals("low", "--dose", such_as="1,0.1")
+    with pytest.raises(UsageError, match="--dose takes fractions"):
+        decimals("low", "--dose", kind="fractions")
 
 
 def test_tracers_have_shares_or_the_same():

@@ -76,7 +76,7 @@ def dose_study(
     again
         Do complete cases anew.
     """
-    doses = decimals(dose, "--dose", such_as="1,0.1,0.05")
+    doses = decimals(dose, "--dose", such_as="1,0.1,0.05", kind="fractions")
     from uptake.workflows.dose_sources import RealSource, SimulatedSource, Source, cohort_sources
     from uptake.workflows.dose_study import DoseStudySettings
     from uptake.workflows.dose_study import dose_study as study

@@ -23,18 +23,18 @@ def numbers(text: str | None, option: str) -> tuple[int, ...] | None:
         raise UsageError(f"{option} takes whole numbers with commas, came {text!r}.") from error
 
 
-def decimals(text: str | None, option: str, *, such_as: str = "0.5,0.05") -> tuple[float, ...]:
+def decimals(text: str | None, option: str, *, such_as: str = "0.5,0.05", kind: str = "numbers") -> tuple[float, ...]:
     """Return the numbers that an option gives with commas, in order; none without it.
 
     Raises
     ------
     UsageError
-        If a part is no number; the message shows `such_as`.
+        If a part is no number; the message says what `kind` of numbers they are, and shows `such_as`.
     """
     try:
         return tuple(float(part) for part in (text or "").split(",") if part.strip())
     except ValueError:
-        raise UsageError(f"{option} takes numbers with commas between, such as {such_as}; came {text!r}.") from None
+        raise UsageError(f"{option} takes {kind} with commas between, such as {such_as}; came {text!r}.") from None
 
 
 def tracer_shares(text: str) -> tuple[tuple[str, float], ...]:
