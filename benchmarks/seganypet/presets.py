@@ -1,9 +1,9 @@
 """The presets `published` and `best` at equal training: Dice per click on lesions of patients nobody was trained on.
 
-    python benchmarks/seganypet/presets.py COHORT --sts STS_FOLDER --work WORK [--preset NAME] [--seed N] [--steps 200]
+    python benchmarks/seganypet/presets.py COHORT --sts STS_FOLDER --work WORK [--preset NAME] [--seed N] [--steps 160]
     python benchmarks/seganypet/presets.py COHORT --sts STS_FOLDER --work WORK --tables
 
-Same small promptable U-Net, voxels, windows (144 mm), training patients, seeds, steps, batches, rounds and schedule,
+Same small promptable U-Net, voxels, windows (120 mm), training patients, seeds, steps, batches, rounds and schedule,
 and lesions with true labels alone. All else is each preset's own: published sees PET, z-scored in each window that lies
 on the true box, large lesions alone, uniform clicks, the newest click alone, and one round without any; best sees CT
 too, half of its windows lie on clicks, lesions of all sizes, half of the clicks in the middle of the mistake, all
@@ -46,7 +46,7 @@ from uptake.training.loop import fit
 from uptake.workflows.promptable_data import prompt_cases
 
 HERE = Path(__file__).parent
-SPACING_MM, SIDE = 6.0, 24
+SPACING_MM, SIDE = 6.0, 20
 WINDOW: Shape3 = (SIDE, SIDE, SIDE)
 VOXEL_ML = SPACING_MM**3 / 1000
 LARGE_VOXELS = 8
@@ -54,7 +54,7 @@ LARGE_VOXELS = 8
 
 ROUNDS = 3
 CLICKS = tuple(f"dice_{n}" for n in range(1, 6))
-TRAINING, HELD_OUT = 60, 30
+TRAINING, HELD_OUT = 30, 20
 """Simulated patients."""
 
 AT_ONCE = 32
@@ -107,8 +107,8 @@ def config_of(preset: str, seed: int, steps: int) -> Config:
         start,
         network="unet",
         refine=0,
-        features=(8, 16, 32, 64),
-        blocks=(1, 1, 1, 1),
+        features=(8, 16, 32),
+        blocks=(1, 1, 1),
         reach=8.0,
         transpose=(0, 1, 2),
         spacing_mm=(SPACING_MM,) * 3,
@@ -337,7 +337,7 @@ def main() -> None:
         "--preset", choices=("published", "best", *DEPARTURES), nargs="*", default=["published", "best"]
     )
     parser.add_argument("--seed", type=int, nargs="*", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=160)
     parser.add_argument("--tables", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
