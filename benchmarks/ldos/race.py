@@ -11,6 +11,9 @@ run is one comparator and one seed, trained and scored on held-out patients on 1
 the cohort's own and with the noise of `NOISE_DOSE`: the same network, windows, optimiser, steps and patients for all,
 and for all methods of one seed the same first weights of encoder and organ decoder. Runs that are done are not done
 again, a stopped run goes on. ``cases/`` of another work folder may be linked into a new one.
+
+``at_500_steps/`` holds the first design, all six methods with three seeds: 500 steps of windows of 32 x 24 x 32, the
+noise of the twins as they are, first weights that differed between methods. It is kept for Fake-FDPET and LDOS/ow.
 """
 
 from __future__ import annotations
