@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
 from functools import partial
 from unittest import mock
@@ -65,8 +66,8 @@ def theirs(folder, case, folds=("0",)):
     return found.transpose(2, 1, 0)
 
 
-def ours(bundle, case):
-    return segment(case, model=bundle, settings=SegmentSettings(precision="float32", engine="torch")).lesions.array
+def ours(bundle, case, engine="torch"):
+    return segment(case, model=bundle, settings=SegmentSettings(precision="float32", engine=engine)).lesions.array
 
 
 VARIANTS = {
@@ -92,6 +93,8 @@ def test_an_imported_folder_gives_nnunets_mask(tmp_path, variant):
     expected, found = theirs(folder, case), ours(tmp_path / "bundle", case)
     assert 0.02 < expected.mean() < 0.98
     assert (found == expected).mean() >= AGREEMENT
+    if importlib.util.find_spec("openvino") is not None:
+        assert (ours(tmp_path / "bundle", case, "openvino") == expected).mean() >= AGREEMENT
 
 
 def test_several_folds_and_thick_input_slices(tmp_path):
