@@ -334,7 +334,7 @@ def write_tables(rows: Sequence[Row], counts: Sequence[Row]) -> None:
         "mean of the three rounds lies above the limit. XOR turns over all uncertain labels; agreeing those of them "
         "that the ensemble contradicts; sure those that it contradicts and that are not uncertain.",
         "",
-        "| errors | learning | limit, nats | wrong labels | … of them uncertain | of labels turned over were wrong: XOR "
+        "| errors | learning | limit, nats | wrong labels | … of them uncertain | of those turned over were wrong: XOR "
         "| agreeing | sure | wrong labels after, share of before: XOR | agreeing | sure |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
