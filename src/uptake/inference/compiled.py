@@ -166,7 +166,8 @@ class Program:
     def __call__(self, batch: Any) -> Any:
         """Return the logits of a batch of windows, one after the other: arrays of arrays, tensors of tensors."""
         if isinstance(batch, np.ndarray):
-            return np.concatenate([self._run(np.ascontiguousarray(item[None])) for item in batch])
+            found = [self._run(np.ascontiguousarray(item[None])) for item in batch]
+            return found[0] if len(found) == 1 else np.concatenate(found)
         import torch
 
         return torch.cat([torch.from_numpy(self._run(item.unsqueeze(0).contiguous().numpy())) for item in batch])
