@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -181,15 +183,7 @@ def train(
     config = replace(start, **changes)
 
     def on_epoch(fold: str, report: EpochReport) -> None:
-        row = report.row
-        score = f"Dice {row['pseudo_dice']:.3f}" if "pseudo_dice" in row else ""
-        if "click_dice_1" in row:
-            score = f"Dice {row['click_dice_1']:.3f} after a click, {row['click_dice_5']:.3f} after five"
-        windows = f"held-out windows: loss {row['validation_loss']:+.4f}, {score}  " if score else ""
-        say(
-            f"fold {fold}  step {report.step:>6}/{report.steps}  loss {row['train_loss']:+.4f}  "
-            f"{windows}{row['seconds']:.0f} s"
-        )
+        say(epoch_line(fold, report.step, report.steps, report.row))
 
     if folds is None:
         folds = "0" if prompted else "0,1,2,3,4"
@@ -260,3 +254,13 @@ def _require_own_options(method: str, owned: dict[tuple[str, ...], dict[str, Any
     named = [name for owners, options in owned.items() if method not in owners for name in given(**options)]
     if named:
         raise UsageError(f"{', '.join(named)}: not for {method}; leave it out.")
+
+
+def epoch_line(fold: str, step: int, steps: int, row: Mapping[str, float]) -> str:
+    """Return what is said of an epoch; of held-out windows nothing where none are held out."""
+    score = f"Dice {row['pseudo_dice']:.3f}" if "pseudo_dice" in row else ""
+    if "click_dice_1" in row:
+        score = f"Dice {row['click_dice_1']:.3f} after a click, {row['click_dice_5']:.3f} after five"
+    held_out = score and not math.isnan(row["validation_loss"])
+    windows = f"held-out windows: loss {row['validation_loss']:+.4f}, {score}  " if held_out else ""
+    return f"fold {fold}  step {step:>6}/{steps}  loss {row['train_loss']:+.4f}  {windows}{row['seconds']:.0f} s"
