@@ -30,7 +30,7 @@ PREFIXES = ("module.", "_orig_mod.")
 ALIAS = re.compile(r"\.all_modules\.(\d+)\.")
 """``X.all_modules.0.w`` is ``X.conv.w``, 1 is the norm: each tensor is listed twice."""
 
-STEM = re.compile(r"^encoder\.stem\.(\d+(?:_\d+)?)\.")
+STEM = re.compile(r"^encoder\.stem\.(\d+(?:_\d+)?|[^.]+(?=\.convs\.))\.")
 """Multi-dataset pretraining keeps one first convolution a dataset, ``encoder.stem.<id>.convs.0...``."""
 
 HEADS = ("decoder.seg_layers.", "decoder.organ_seg_layers.")
