@@ -347,7 +347,7 @@ class TestOrgans:
 
         folder = tmp_path / "organs"
         folder.mkdir()
-        for study in sorted(dataset.iterdir()):
+        for study in sorted(path for path in dataset.iterdir() if path.is_dir()):
             pet, _ = read_image(study / "pet.nii.gz")
             numbers = np.where(pet.array > np.median(pet.array), 5, 3).astype(np.uint8)
             write_volume(Volume(numbers, pet.affine), folder / f"{study.name}.nii.gz")
