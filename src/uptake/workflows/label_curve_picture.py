@@ -42,7 +42,7 @@ def draw_curve(points: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.set_xticks([scans for scans, _ in ticks], [f"{scans}\n({100 * share:g} %)" for scans, share in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("labelled scans (share of the training part)")
-    axes.set_ylabel("mean Dice of test scans with lesions, 95 % interval")
+    axes.set_ylabel("mean Dice of test scans (95 % interval)")
     axes.legend(frameon=False, loc="lower right")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
